@@ -1,0 +1,5 @@
+"""Backbones."""
+from .auto_deeplab import AutoDeepLab
+from .auto_deeplab_supernet import AutoDeepLabSupernet
+
+__all__ = ['AutoDeepLab', 'AutoDeepLabSupernet']

@@ -1,0 +1,111 @@
+"""The two-level search space, and the one place where an index has a meaning.
+
+Cell level (Auto-DeepLab, Sec. 3.1): a cell has ``B`` blocks. Its states are
+0 = output of the previous cell, 1 = output of the cell before that, and
+``2 + b`` = output of block ``b``. Block ``b`` may read states ``0 .. b + 1``;
+each (block, state) pair is an edge, and an edge carries one primitive. Edges
+are ordered by block, then by state.
+
+Network level (Sec. 3.2): layer ``l = 0 .. L - 1`` holds one node per scale.
+Scales are named by downsample rate, 4 * 2 ** level. A transition
+``[l, source level, direction]`` leads into layer ``l`` from a source of layer
+``l - 1``; the source of layer 0 is the stem, at level 0.
+"""
+import math
+
+import numpy as np
+
+PRIMITIVES = ('none', 'max_pool_3x3', 'avg_pool_3x3', 'skip_connect',
+              'sep_conv_3x3', 'sep_conv_5x5', 'atrous_conv_3x3',
+              'atrous_conv_5x5')
+NONE = PRIMITIVES.index('none')
+
+RATES = (4, 8, 16, 32)
+NUM_LEVELS = len(RATES)
+
+# What each direction of a transition adds to the level.
+DIRECTIONS = (-1, 0, 1)  # to the finer scale, same, to the coarser scale
+
+# Below this every one of the four scales exists in the last layer.
+MIN_LAYERS = 3
+
+
+def num_edges(num_blocks: int) -> int:
+    """Number of (block, state) pairs of a cell: 20 for 5 blocks."""
+    return num_blocks * (num_blocks + 3) // 2
+
+
+def block_edges(block: int) -> range:
+    """Indices of the edges that enter a block; the n-th reads state n."""
+    start = num_edges(block)
+    return range(start, start + block + 2)
+
+
+def num_blocks_of(num_edges_: int) -> int:
+    """The number of blocks of a cell with that many edges.
+
+    Raises:
+        ValueError: If no cell has that many edges.
+    """
+    blocks = (math.isqrt(9 + 8 * num_edges_) - 3) // 2
+    if blocks < 1 or num_edges(blocks) != num_edges_:
+        raise ValueError(
+            f'A cell of B >= 1 blocks has B (B + 3) / 2 edges (2, 5, 9, 14, '
+            f'20, ...), but {num_edges_} edges were found; give alphas with '
+            'one row per edge.')
+    return blocks
+
+
+def levels_at(layer: int) -> range:
+    """Levels that exist in a layer; layer -1 is the stem."""
+    return range(min(layer + 2, NUM_LEVELS))
+
+
+def transition_mask(num_layers: int) -> np.ndarray:
+    """Which transitions exist.
+
+    Returns:
+        np.ndarray: Booleans of shape (num_layers, 4, 3), indexed
+        ``[layer, source level, direction]``; 105 are true for 12 layers.
+    """
+    mask = np.zeros((num_layers, NUM_LEVELS, len(DIRECTIONS)), dtype=bool)
+    for layer in range(num_layers):
+        for source in levels_at(layer - 1):
+            for direction, step in enumerate(DIRECTIONS):
+                mask[layer, source, direction] = 0 <= source + step < NUM_LEVELS
+    return mask
+
+
+def incoming(layer: int, level: int) -> list:
+    """Transitions that enter a node.
+
+    Returns:
+        list[tuple[int, int]]: Pairs (source level, direction), finest source
+        first.
+    """
+    return [(level - step, direction)
+            for direction, step in reversed(list(enumerate(DIRECTIONS)))
+            if level - step in levels_at(layer - 1)]
+
+
+def count_cells(num_blocks: int) -> int:
+    """Number of cells as the paper counts them (5.57e14 for 5 blocks).
+
+    Ordered pairs, both branches free to read the same state, ``none``
+    included.
+    """
+    return math.prod((len(PRIMITIVES) * (block + 2))**2
+                     for block in range(num_blocks))
+
+
+def count_paths(num_layers: int) -> int:
+    """Number of paths through the trellis: 75 025 for 12 layers.
+
+    The paper's 2.9e4 is the same count with the first layer held at
+    stride 4, that is with 11 free transitions.
+    """
+    paths = [1] + [0] * (NUM_LEVELS - 1)
+    for _ in range(num_layers):
+        paths = [sum(paths[max(level - 1, 0):level + 2])
+                 for level in range(NUM_LEVELS)]
+    return sum(paths)

@@ -1,0 +1,126 @@
+"""The derived network: backbone built from an architecture."""
+from typing import Mapping, Sequence, Tuple, Union
+
+from mmengine.model import BaseModule, ModuleList
+from mmseg.registry import MODELS
+from mmseg.utils import ConfigType, OptMultiConfig
+from torch import Tensor
+
+from ...arch import Architecture, get_architecture
+from ...errors import UserError
+from ..layers import Cell, Stem, check_training_size, level_sizes, resize
+
+
+@MODELS.register_module()
+class AutoDeepLab(BaseModule):
+    """`Auto-DeepLab <https://arxiv.org/abs/1901.02985>`_, a derived network.
+
+    Wired as in the authors' code (``hnasnet``): the stride of a downsampling
+    cell is inside it, upsampling comes before a cell, the second input of a
+    cell is the output two back along the path, and cells pass on raw sums.
+
+    The outputs are ends of *stages*. A stage is a maximal run of cells at one
+    scale; stage 0 is at stride 4 and begins with the stem. So output 0 is the
+    low-level feature and output -1 the final one, after the final ReLU. The
+    published path 4-4-4-8-16-8-16-16-32-32-16-8 has eight stages, at strides
+    4, 8, 16, 8, 16, 32, 16, 8.
+
+    Args:
+        arch (str | dict | Architecture): A name in the zoo, the path of an
+            ``architecture.json``, or its content.
+        filter_multiplier (int): F; a cell at stride s has B * F * s / 4
+            channels. 20, 32 and 48 are Auto-DeepLab-S, -M and -L. Defaults
+            to 20.
+        out_indices (Sequence[int]): Stages to return, in this order; negative
+            ones count from the end. Cells behind the last of them are not
+            built. Defaults to (0, -1).
+        in_channels (int): Channels of the image. Defaults to 3.
+        stem_channels (int): Width of the stem at stride 2. Defaults to 64.
+        norm_cfg (dict): Defaults to batch norm.
+        align_corners (bool): Of every bilinear resize. Defaults to True.
+        init_cfg (dict, optional): Defaults to None, PyTorch's own
+            initialisation, which for plain convolutions is the authors'.
+
+    Attributes:
+        arch (Architecture): What was built.
+        out_channels (list[int]): Channels of each output.
+    """
+
+    def __init__(
+            self,
+            arch: Union[str, Mapping, Architecture],
+            filter_multiplier: int = 20,
+            out_indices: Sequence[int] = (0, -1),
+            in_channels: int = 3,
+            stem_channels: int = 64,
+            norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
+            align_corners: bool = True,
+            init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(init_cfg)
+        self.arch = get_architecture(arch)
+        self.align_corners = align_corners
+        stages = self.arch.stages
+        self.out_layers = tuple(
+            stages[i].last_layer
+            for i in _checked_indices(out_indices, self.arch))
+        levels = self.arch.levels[:max(self.out_layers) + 1]
+        self.final_layer = self.arch.num_layers - 1
+
+        self.stem = Stem(in_channels, stem_channels, 3, norm_cfg)
+        self.cells = ModuleList()
+        # Output channels along the path; [-2] and [-1] are what a cell reads.
+        channels = [stem_channels, 2 * stem_channels]
+        previous = 0
+        for level in levels:
+            width = filter_multiplier * 2**level
+            self.cells.append(
+                Cell(
+                    self.arch.cell,
+                    in_channels=channels[-1],
+                    prev_channels=channels[-2],
+                    channels=width,
+                    stride=2 if level > previous else 1,
+                    norm_cfg=norm_cfg,
+                    align_corners=align_corners))
+            channels.append(self.arch.num_blocks * width)
+            previous = level
+        self.out_channels = [channels[layer + 2] for layer in self.out_layers]
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Run the path.
+
+        Args:
+            x (Tensor): Images, (N, in_channels, H, W).
+
+        Returns:
+            tuple[Tensor]: One feature per entry of ``out_indices``, at stride
+            s of (N, B * F * s / 4, ceil(H / s), ceil(W / s)).
+        """
+        if self.training:
+            check_training_size(x.shape[2:])
+        sizes = level_sizes(x.shape[2:])
+        prev, current = self.stem(x)
+        features = {-1: current}
+        previous = 0
+        for layer, cell in enumerate(self.cells):
+            level = self.arch.levels[layer]
+            source = current
+            if level < previous:
+                source = resize(source, sizes[level], self.align_corners)
+            prev, current = current, cell(source, prev)
+            features[layer] = current
+            previous = level
+        if self.final_layer in self.out_layers:
+            features[self.final_layer] = current.relu()
+        return tuple(features[layer] for layer in self.out_layers)
+
+
+def _checked_indices(out_indices: Sequence[int],
+                     arch: Architecture) -> Sequence[int]:
+    count = len(arch.stages)
+    if not out_indices or not all(-count <= i < count for i in out_indices):
+        raise UserError(
+            f'out_indices is {tuple(out_indices)}, but the path '
+            f'{"-".join(map(str, arch.path))} has {count} stages at one scale '
+            f'each; give one or more indices from {-count} to {count - 1}.')
+    return out_indices

@@ -1,0 +1,150 @@
+"""The relaxed network of the search."""
+from typing import List, Tuple
+
+import torch
+from mmengine.model import BaseModule, ModuleList
+from mmseg.registry import MODELS
+from mmseg.utils import ConfigType, OptMultiConfig
+from torch import Tensor, nn
+
+from ...arch import (PRIMITIVES, RATES, Architecture, decode, incoming,
+                     levels_at, num_edges, transition_mask)
+from ...arch.search_space import DIRECTIONS, MIN_LAYERS
+from ...errors import UserError
+from ..layers import RelaxedNode, Stem, check_training_size, level_sizes
+
+
+@MODELS.register_module()
+class AutoDeepLabSupernet(BaseModule):
+    """Supernet of `Auto-DeepLab <https://arxiv.org/abs/1901.02985>`_.
+
+    A trellis of ``num_layers`` x 4 scales (Eq. 1 to 8). Only nodes that the
+    stem reaches are built. ``alphas``, one set for all cells, and ``betas``
+    are parameters with ``requires_grad=False``: whoever optimises them turns
+    it on for their own step alone, so that the optimiser of the weights and
+    data-parallel wrappers never see them.
+
+    Args:
+        num_layers (int): L, at least 3. Defaults to 12.
+        num_blocks (int): Blocks per cell, B. Defaults to 5.
+        filter_multiplier (int): F; a node at stride s has B * F * s / 4
+            channels. Defaults to 8.
+        in_channels (int): Channels of the image. Defaults to 3.
+        stem_channels (int): Width of the stem at stride 2. Defaults to 64.
+        norm_cfg (dict): Defaults to batch norm without affine parameters.
+        align_corners (bool): Of the bilinear upsampling. Defaults to True.
+        init_cfg (dict, optional): Defaults to None, PyTorch's own
+            initialisation.
+
+    Attributes:
+        alphas (nn.Parameter): (edges, 8), before the softmax.
+        betas (nn.Parameter): (L, 4, 3), before the softmax, indexed
+            ``[layer, source level, direction]``; entries that do not exist
+            stay out of the softmax and have no gradient.
+        out_channels (list[int]): Channels of the four outputs.
+    """
+
+    def __init__(
+            self,
+            num_layers: int = 12,
+            num_blocks: int = 5,
+            filter_multiplier: int = 8,
+            in_channels: int = 3,
+            stem_channels: int = 64,
+            norm_cfg: ConfigType = dict(type='BN', affine=False),
+            align_corners: bool = True,
+            init_cfg: OptMultiConfig = None) -> None:
+        super().__init__(init_cfg)
+        if num_layers < MIN_LAYERS or num_blocks < 1:
+            raise UserError(
+                f'num_layers is {num_layers} and num_blocks {num_blocks}, but '
+                f'a search needs num_layers >= {MIN_LAYERS}, so that every '
+                'scale exists at the end, and num_blocks >= 1.')
+        self.num_layers = num_layers
+
+        self.alphas = _arch_parameter(num_edges(num_blocks), len(PRIMITIVES))
+        self.betas = _arch_parameter(num_layers, len(RATES), len(DIRECTIONS))
+        mask = torch.from_numpy(transition_mask(num_layers))
+        self.register_buffer('transitions', mask, persistent=False)
+
+        self.stem = Stem(in_channels, stem_channels, 2, norm_cfg)
+        widths = [filter_multiplier * rate // RATES[0] for rate in RATES]
+        self.out_channels = [num_blocks * width for width in widths]
+
+        # Channels of every node, layer by layer; the stem is layer -1.
+        before, current = {}, {0: 2 * stem_channels}
+        self.layers = ModuleList()
+        for layer in range(num_layers):
+            self.layers.append(
+                ModuleList(
+                    RelaxedNode(
+                        [current[source] for source, _ in incoming(
+                            layer, level)],
+                        [DIRECTIONS[d] for _, d in incoming(layer, level)],
+                        before.get(level), widths[level], num_blocks,
+                        norm_cfg, align_corners)
+                    for level in levels_at(layer)))
+            before = current
+            current = {
+                level: self.out_channels[level]
+                for level in levels_at(layer)
+            }
+
+    def arch_parameters(self) -> List[nn.Parameter]:
+        """What the architecture half of the search optimises."""
+        return [self.alphas, self.betas]
+
+    def architecture(self) -> Architecture:
+        """Decode the present alphas and betas.
+
+        Raises:
+            ValueError: If they are not finite.
+        """
+        return decode(*(p.detach().float().cpu().numpy()
+                        for p in self.arch_parameters()))
+
+    def normalized_betas(self) -> Tensor:
+        """Softmax over the existing transitions out of a source (Eq. 7, 8).
+
+        Returns:
+            Tensor: (L, 4, 3); 0 where no transition exists.
+        """
+        exists = self.transitions.any(-1, keepdim=True)
+        logits = self.betas.masked_fill(exists & ~self.transitions,
+                                        float('-inf'))
+        return logits.softmax(-1) * exists
+
+    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+        """Run all paths at once.
+
+        Args:
+            x (Tensor): Images, (N, in_channels, H, W).
+
+        Returns:
+            tuple[Tensor]: The last layer at strides 4, 8, 16, 32, each
+            (N, B * F * s / 4, ceil(H / s), ceil(W / s)).
+        """
+        if self.training:
+            check_training_size(x.shape[2:])
+        sizes = level_sizes(x.shape[2:])
+        alphas = self.alphas.softmax(-1)
+        betas = self.normalized_betas()
+        _, stem = self.stem(x)
+        before, current = {}, {0: stem}
+        for layer, nodes in enumerate(self.layers):
+            out = {}
+            for level, node in enumerate(nodes):
+                edges = incoming(layer, level)
+                out[level] = node(
+                    sources=[current[source] for source, _ in edges],
+                    prev=before.get(level),
+                    alphas=alphas,
+                    betas=[betas[layer, s, d] for s, d in edges],
+                    size=sizes[level])
+            before, current = current, out
+        return tuple(current.values())
+
+
+def _arch_parameter(*shape: int) -> nn.Parameter:
+    """Initial values 0.001 * N(0, 1) (Sec. 4.1)."""
+    return nn.Parameter(1e-3 * torch.randn(shape), requires_grad=False)

@@ -1,0 +1,188 @@
+"""The heads of search and retraining, both on plain-convolution ASPP."""
+import logging
+from typing import List, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmengine.logging import print_log
+from mmseg.models.decode_heads.aspp_head import ASPPModule
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from ...arch import RATES
+from ..layers import resize
+
+SEARCH_RATE = 96  # the atrous rate at stride s is 96 / s (Sec. 4.1)
+
+
+class ImagePool(ConvModule):
+    """Global average pooling, 1x1 convolution, norm, ReLU, resize back.
+
+    A training batch of one image leaves one value per channel, of which batch
+    norm has no variance: its running statistics are used then.
+    """
+
+    def __init__(self, in_channels: int, channels: int, **kwargs) -> None:
+        super().__init__(in_channels, channels, 1, **kwargs)
+        self._warned = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = x.mean((2, 3), keepdim=True)
+        if len(x) == 1 and self.training and self._lacks_variance():
+            norm = self.norm
+            pooled = F.batch_norm(
+                self.conv(pooled),
+                norm.running_mean,
+                norm.running_var,
+                norm.weight,
+                norm.bias,
+                training=False,
+                eps=norm.eps)
+            pooled = self.activate(pooled) if self.with_activation else pooled
+        else:
+            pooled = super().forward(pooled)
+        return pooled.expand(-1, -1, *x.shape[2:])
+
+    def _lacks_variance(self) -> bool:
+        norm = self.norm if self.with_norm else None
+        # SyncBN sees the images of the other processes too.
+        lacks = (
+            isinstance(norm, nn.modules.batchnorm._BatchNorm)
+            and not isinstance(norm, nn.SyncBatchNorm) and norm.training
+            and norm.running_mean is not None)
+        if lacks and not self._warned:
+            self._warned = True
+            print_log(
+                'A batch of one image has one value per channel behind image '
+                'pooling; batch norm uses its running statistics there.',
+                logger='current',
+                level=logging.WARNING)
+        return lacks
+
+
+@MODELS.register_module()
+class AutoDeepLabSearchHead(BaseDecodeHead):
+    """One simplified ASPP per scale; their logits are summed (Sec. 4.1).
+
+    Each ASPP has three branches: 1x1 convolution, one 3x3 convolution of rate
+    96 / s, image pooling, with as many filters as the scale has channels. A
+    1x1 convolution on their concatenation gives the logits of the scale,
+    which are upsampled to stride 4 and summed; the decode head's own resize
+    takes the sum on to the input. With ``align_corners=True`` and inputs of
+    32 k + 1 pixels that equals resizing each to the input, as the paper does.
+
+    Args:
+        in_channels (Sequence[int]): Channels at strides 4, 8, 16, 32.
+        in_index (Sequence[int]): Their indices in the features. Defaults to
+            (0, 1, 2, 3).
+        kwargs: Of ``BaseDecodeHead``; ``channels`` is not used, since the
+            widths are those of the inputs.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 in_index: Sequence[int] = (0, 1, 2, 3),
+                 **kwargs) -> None:
+        if len(in_channels) != len(RATES):
+            raise ValueError(
+                f'in_channels is {in_channels}, but the search head needs the '
+                f'channels of {len(RATES)} scales.')
+        kwargs.setdefault('channels', in_channels[0])
+        super().__init__(
+            in_channels=in_channels,
+            in_index=in_index,
+            input_transform='multiple_select',
+            **kwargs)
+        conv = dict(
+            conv_cfg=self.conv_cfg,
+            norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg)
+        self.aspp = nn.ModuleList(
+            ASPPModule((1, SEARCH_RATE // rate), width, width, **conv)
+            for rate, width in zip(RATES, in_channels))
+        self.image_pool = nn.ModuleList(
+            ImagePool(width, width, **conv) for width in in_channels)
+        self.conv_seg = nn.ModuleList(
+            nn.Conv2d(3 * width, self.out_channels, 1)
+            for width in in_channels)
+
+    def forward(self, inputs: List[Tensor]) -> Tensor:
+        """Give logits (N, num_classes, H, W) at the finest scale."""
+        inputs = self._transform_inputs(inputs)
+        size = inputs[0].shape[2:]
+        logits = 0
+        for x, aspp, image_pool, conv_seg in zip(inputs, self.aspp,
+                                                 self.image_pool,
+                                                 self.conv_seg):
+            x = torch.cat([*aspp(x), image_pool(x)], dim=1)
+            if self.dropout is not None:
+                x = self.dropout(x)
+            logits = logits + resize(conv_seg(x), size, self.align_corners)
+        return logits
+
+
+@MODELS.register_module()
+class AutoDeepLabHead(BaseDecodeHead):
+    """Plain-convolution ASPP and the DeepLabv3+ decoder, as in the paper.
+
+    ASPP: image pooling, 1x1 convolution, one 3x3 atrous convolution per rate,
+    then a 1x1 projection and dropout. Decoder: the low-level feature is
+    projected by a 1x1 convolution, concatenated behind the upsampled ASPP,
+    and two plain 3x3 convolutions follow.
+
+    Args:
+        in_channels (Sequence[int]): Channels of the low-level and of the
+            final feature.
+        in_index (Sequence[int]): Their indices in the features. Defaults to
+            (0, -1).
+        channels (int): Width of every branch and of the decoder. Defaults to
+            256.
+        low_level_channels (int): Width of the projected low-level feature.
+            Defaults to 48.
+        dilations (Sequence[int]): Rates of the 3x3 branches. Defaults to
+            (12, 24, 36), which go with a final stride of 8.
+        kwargs: Of ``BaseDecodeHead``.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 in_index: Sequence[int] = (0, -1),
+                 channels: int = 256,
+                 low_level_channels: int = 48,
+                 dilations: Sequence[int] = (12, 24, 36),
+                 **kwargs) -> None:
+        super().__init__(
+            in_channels=in_channels,
+            in_index=in_index,
+            channels=channels,
+            input_transform='multiple_select',
+            **kwargs)
+        low, final = in_channels
+        conv = dict(
+            conv_cfg=self.conv_cfg,
+            norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg)
+        self.image_pool = ImagePool(final, channels, **conv)
+        self.aspp = ASPPModule((1, *dilations), final, channels, **conv)
+        self.project = ConvModule((2 + len(dilations)) * channels, channels,
+                                  1, **conv)
+        self.low_level = ConvModule(low, low_level_channels, 1, **conv)
+        self.decoder = nn.Sequential(
+            ConvModule(
+                channels + low_level_channels, channels, 3, padding=1,
+                **conv),
+            ConvModule(channels, channels, 3, padding=1, **conv))
+        # Behind the projection and of single values, as the authors have it;
+        # the base class drops whole channels before the classifier.
+        self.dropout = nn.Dropout(self.dropout_ratio)
+
+    def forward(self, inputs: List[Tensor]) -> Tensor:
+        """Give logits (N, num_classes, H, W) at the low-level stride."""
+        low, final = self._transform_inputs(inputs)
+        x = torch.cat([self.image_pool(final), *self.aspp(final)], dim=1)
+        x = self.dropout(self.project(x))
+        x = resize(x, low.shape[2:], self.align_corners)
+        x = self.decoder(torch.cat([x, self.low_level(low)], dim=1))
+        return self.conv_seg(x)

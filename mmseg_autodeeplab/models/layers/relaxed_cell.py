@@ -1,0 +1,138 @@
+"""The relaxed cell of the search: one primitive, one edge at a time."""
+from typing import Optional, Sequence
+
+import torch
+from mmengine.model import BaseModule, ModuleList
+from torch import Tensor
+
+from ...arch import PRIMITIVES, block_edges
+from .operations import ReLUConvNorm, build_operation, resize
+
+
+class MixedOperation(ModuleList):
+    """All primitives of one edge, weighted (Eq. 2).
+
+    ``none`` takes part in the softmax and adds nothing, so it has no module:
+    the n-th module belongs to ``PRIMITIVES[n + 1]``.
+    """
+
+    def __init__(self, channels: int, norm_cfg: dict) -> None:
+        super().__init__(
+            build_operation(name, channels, 1, norm_cfg)
+            for name in PRIMITIVES[1:])
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Sum the primitives on ``x`` (N, C, H, W) by ``weights`` (8, )."""
+        return sum(weight * operation(x)
+                   for weight, operation in zip(weights[1:], self))
+
+
+class RelaxedCell(BaseModule):
+    """Every block receives every state (Eq. 1).
+
+    Args:
+        channels (int): Width of every block.
+        num_blocks (int): B.
+        has_prev (bool): Whether state 1, the output before the previous one,
+            exists. If not, its edges contribute nothing and are not built.
+        norm_cfg (dict): Norm of every convolution.
+    """
+
+    def __init__(self, channels: int, num_blocks: int, has_prev: bool,
+                 norm_cfg: dict) -> None:
+        super().__init__()
+        self.num_blocks = num_blocks
+        # Keys are edge indices, the same in every cell and in the alphas.
+        self.edges = torch.nn.ModuleDict()
+        for block in range(num_blocks):
+            for state, edge in enumerate(block_edges(block)):
+                if state != 1 or has_prev:
+                    self.edges[str(edge)] = MixedOperation(channels, norm_cfg)
+
+    def forward(self, x: Tensor, prev: Optional[Tensor],
+                weights: Tensor) -> Tensor:
+        """Run the cell.
+
+        Args:
+            x (Tensor): State 0, (N, C, H, W).
+            prev (Tensor, optional): State 1, same shape.
+            weights (Tensor): Softmaxed alphas, (edges, 8).
+
+        Returns:
+            Tensor: All blocks, concatenated: (N, B * C, H, W).
+        """
+        states = [x, prev]
+        for block in range(self.num_blocks):
+            states.append(
+                sum(self.edges[str(edge)](states[state], weights[edge])
+                    for state, edge in enumerate(block_edges(block))
+                    if states[state] is not None))
+        return torch.cat(states[2:], dim=1)
+
+
+class RelaxedNode(BaseModule):
+    """One scale of one layer: its cell on every incoming scale (Eq. 6).
+
+    The cell, that is its weights, is one for the node; each incoming scale
+    enters through a projection of its own and is normalised by itself. From
+    the finer scale the entry is a stride-2 3x3 convolution, from the coarser
+    one bilinear upsampling and a 1x1 convolution, from the same scale the
+    1x1 convolution that every cell begins with. An entry maps to the cell's
+    working width at once: that doubles, halves or keeps the filters.
+
+    Args:
+        source_channels (Sequence[int]): Channels of each incoming scale.
+        source_steps (Sequence[int]): What each transition adds to the level:
+            1 from the finer scale, 0 from the same, -1 from the coarser.
+        prev_channels (int, optional): Channels of H^{l-2} at this scale;
+            None where it does not exist.
+        channels (int): Width of every block, F * s / 4.
+        num_blocks (int): B.
+        norm_cfg (dict): Norm of every convolution.
+        align_corners (bool): Of the upsampling.
+    """
+
+    def __init__(self, source_channels: Sequence[int],
+                 source_steps: Sequence[int], prev_channels: Optional[int],
+                 channels: int, num_blocks: int, norm_cfg: dict,
+                 align_corners: bool) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.entries = ModuleList(
+            ReLUConvNorm(source, channels, 3, norm_cfg, stride=2) if step ==
+            1 else ReLUConvNorm(source, channels, 1, norm_cfg)
+            for source, step in zip(source_channels, source_steps))
+        self.source_steps = tuple(source_steps)
+        self.prev_entry = None
+        if prev_channels is not None:
+            self.prev_entry = ReLUConvNorm(prev_channels, channels, 1,
+                                           norm_cfg)
+        self.cell = RelaxedCell(channels, num_blocks, prev_channels
+                                is not None, norm_cfg)
+
+    def forward(self, sources: Sequence[Tensor], prev: Optional[Tensor],
+                alphas: Tensor, betas: Sequence[Tensor],
+                size: Sequence[int]) -> Tensor:
+        """Run the node.
+
+        Args:
+            sources (Sequence[Tensor]): H^{l-1} at each incoming scale.
+            prev (Tensor, optional): H^{l-2} at this scale.
+            alphas (Tensor): Softmaxed, (edges, 8).
+            betas (Sequence[Tensor]): The softmaxed transition of each source.
+            size (Sequence[int]): Height and width of this scale.
+
+        Returns:
+            Tensor: (N, B * channels, H, W).
+        """
+        if self.prev_entry is not None:
+            prev = self.prev_entry(prev)
+        out = 0
+        for entry, step, source, beta in zip(self.entries, self.source_steps,
+                                             sources, betas):
+            if step == -1:
+                source = resize(source, size, self.align_corners)
+            out = out + beta * self.cell(entry(source), prev, alphas)
+        return out
+
+
