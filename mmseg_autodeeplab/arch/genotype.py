@@ -1,6 +1,6 @@
 """An architecture as data: frozen, validated, JSON in and out."""
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, NamedTuple, Tuple
 
 from ..errors import UserError
@@ -181,6 +181,11 @@ class Architecture:
                 f'  "path": {json.dumps(list(self.path))},\n'
                 f'  "provenance": {provenance}\n'
                 '}\n')
+
+    def with_provenance(self, **provenance: Any) -> 'Architecture':
+        """The same architecture, with these entries in its provenance."""
+        return replace(
+            self, provenance=dict(self.provenance, **provenance))
 
     def describe(self) -> str:
         """The path and the cell in two short lines, for logs."""

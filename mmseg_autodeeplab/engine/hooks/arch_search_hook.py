@@ -1,0 +1,266 @@
+"""The architecture half of each search iteration."""
+import copy
+import datetime
+import os
+import os.path as osp
+from contextlib import contextmanager
+from typing import Dict, Iterator, List, Optional, Union
+
+import torch
+from mmengine.dist import all_reduce_params, master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import Tensor, nn
+
+from ...arch import alpha_entropy, beta_entropy
+from ...datasets import SplitInfiniteSampler
+from ...errors import UserError
+
+DATA_BATCH = Optional[Union[dict, tuple, list]]
+ARCHITECTURE_FILE = 'architecture.json'
+
+
+@HOOKS.register_module()
+class ArchSearchHook(Hook):
+    """Optimise the architecture on part B of the data, after the weights.
+
+    First-order alternating optimisation (Auto-DeepLab, Sec. 4.1): the stock
+    ``train_step`` has moved the weights on a batch of part A; this hook then
+    takes one step on the architecture parameters with a batch of part B. Only
+    their gradients are computed, on the bare module, and averaged over the
+    processes. The batch passes through the model in training mode, so batch
+    norm's running statistics see both halves.
+
+    The training loader must use a ``SplitInfiniteSampler`` of part A; the
+    loader of part B is a copy of it. Logged every iteration: ``arch_loss``,
+    ``arch_lr``, ``alpha_entropy`` and ``beta_entropy`` (nats). The model needs
+    ``backbone.arch_parameters()`` and ``backbone.architecture()``.
+
+    Args:
+        begin (int): First iteration, counted from 0, that updates the
+            architecture. Defaults to 0.
+        interval (int): Iterations between two snapshots: the decoded
+            architecture goes into the log and into ``architecture.json`` in
+            the work directory. The last one is always written. Defaults to
+            500.
+        optimizer (dict): Optimizer of the architecture. Defaults to the
+            paper's, Adam with lr 0.003 and weight decay 0.001.
+    """
+
+    # Before EMA, logger, schedulers and checkpoints of the same iteration.
+    priority = 'ABOVE_NORMAL'
+
+    STATE_KEY = 'arch_search'
+    STATE_VERSION = 1
+
+    def __init__(
+        self,
+        begin: int = 0,
+        interval: int = 500,
+        optimizer: dict = dict(type='Adam', lr=0.003, weight_decay=0.001)
+    ) -> None:
+        self.begin = begin
+        self.interval = interval
+        self.optimizer_cfg = optimizer
+        self._resumed_state: Optional[dict] = None
+        self._val_metrics: Dict[str, float] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Build the optimizer and the loader; restore them on resume."""
+        if self.begin >= runner.max_iters:
+            raise UserError(
+                f'ArchSearchHook.begin is {self.begin}, but the search ends '
+                f'after {runner.max_iters} iterations, so the architecture '
+                'would never be updated; lower begin or raise '
+                'train_cfg.max_iters.')
+        self._backbone = _search_backbone(_bare(runner.model))
+        self._optimizer = OPTIMIZERS.build(
+            dict(self.optimizer_cfg, params=self._backbone.arch_parameters()))
+        self._scaler = None
+        if isinstance(runner.optim_wrapper, AmpOptimWrapper):
+            # One of its own: sharing would update the weights' scale twice.
+            self._scaler = type(runner.optim_wrapper.loss_scaler)()
+        # One iterator for the whole run: an infinite sampler that is iterated
+        # a second time is empty.
+        self._batches = iter(_build_arch_dataloader(runner))
+        self._num_batches = 0
+        if self._resumed_state is not None:
+            self._load_state_dict(self._resumed_state)
+        else:
+            _set_aside(runner)
+
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: DATA_BATCH = None,
+                         outputs: Optional[dict] = None) -> None:
+        """Take the architecture step; write a snapshot at the interval."""
+        if runner.iter >= self.begin:
+            self._log(runner, self._step(runner, self._next_batch()))
+        if self.every_n_train_iters(runner, self.interval):
+            self._snapshot(runner, runner.iter + 1)
+
+    def after_val_epoch(self,
+                        runner: Runner,
+                        metrics: Optional[Dict[str, float]] = None) -> None:
+        """Remember the metrics for the provenance of snapshots."""
+        self._val_metrics = {k: float(v) for k, v in (metrics or {}).items()}
+
+    def after_train(self, runner: Runner) -> None:
+        """Write the final architecture."""
+        self._snapshot(runner, runner.iter)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the state of the architecture half."""
+        checkpoint[self.STATE_KEY] = self._state_dict()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the state until the optimizer exists."""
+        if not runner._resume:
+            return
+        if self.STATE_KEY not in checkpoint:
+            raise UserError(
+                'The checkpoint to resume from is not one of an architecture '
+                f'search, since it has no entry {self.STATE_KEY!r}; resume '
+                'from a checkpoint that ArchSearchHook saw, or start anew '
+                'with load_from.')
+        self._resumed_state = checkpoint[self.STATE_KEY]
+
+    def _next_batch(self) -> dict:
+        self._num_batches += 1
+        return next(self._batches)
+
+    def _step(self, runner: Runner, batch: dict) -> Tensor:
+        """One step on the architecture parameters; returns the loss."""
+        # The bare module: through a data-parallel wrapper the weights'
+        # gradients would be reduced, or missed.
+        model = _bare(runner.model)
+        params = self._backbone.arch_parameters()
+        with _requiring_grad(params):
+            with runner.optim_wrapper.optim_context(model):
+                data = model.data_preprocessor(batch, True)
+                loss, _ = model.parse_losses(model(**data, mode='loss'))
+            scaled = loss if self._scaler is None else self._scaler.scale(loss)
+            grads = torch.autograd.grad(scaled, params)
+            all_reduce_params(grads, op='mean')
+            for param, grad in zip(params, grads):
+                param.grad = grad
+            if self._scaler is None:
+                self._optimizer.step()
+            else:
+                self._scaler.step(self._optimizer)
+                self._scaler.update()
+            self._optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def _log(self, runner: Runner, loss: Tensor) -> None:
+        alphas, betas = _as_arrays(self._backbone.arch_parameters())
+        for name, value in dict(
+                arch_loss=loss,
+                arch_lr=self._optimizer.param_groups[0]['lr'],
+                alpha_entropy=alpha_entropy(alphas),
+                beta_entropy=beta_entropy(betas)).items():
+            runner.message_hub.update_scalar(f'train/{name}', value)
+
+    @master_only
+    def _snapshot(self, runner: Runner, iteration: int) -> None:
+        alphas, betas = _as_arrays(self._backbone.arch_parameters())
+        architecture = self._backbone.architecture().with_provenance(
+            config=osp.basename(runner.cfg.filename or ''),
+            iteration=iteration,
+            date=datetime.datetime.now().isoformat(timespec='seconds'),
+            metrics=dict(
+                self._val_metrics,
+                alpha_entropy=alpha_entropy(alphas),
+                beta_entropy=beta_entropy(betas)))
+        architecture.dump(osp.join(runner.work_dir, ARCHITECTURE_FILE))
+        runner.logger.info(f'Architecture after {iteration} iterations:\n'
+                           f'{architecture.describe()}')
+
+    def _state_dict(self) -> dict:
+        state = dict(
+            version=self.STATE_VERSION,
+            optimizer=self._optimizer.state_dict(),
+            num_batches=self._num_batches)
+        if self._scaler is not None:
+            state['scaler'] = self._scaler.state_dict()
+        return state
+
+    def _load_state_dict(self, state: dict) -> None:
+        if state['version'] != self.STATE_VERSION:
+            raise UserError(
+                f'The search state in the checkpoint has version '
+                f'{state["version"]}, but this version of mmseg_autodeeplab '
+                f'reads version {self.STATE_VERSION}; resume with the version '
+                'that wrote it.')
+        self._optimizer.load_state_dict(state['optimizer'])
+        if self._scaler is not None and 'scaler' in state:
+            self._scaler.load_state_dict(state['scaler'])
+        # As MMEngine's loop does for part A: loaded again, so that the
+        # workers' random states move on too.
+        for _ in range(state['num_batches']):
+            self._next_batch()
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _search_backbone(model: nn.Module) -> nn.Module:
+    backbone = getattr(model, 'backbone', None)
+    for method in ('arch_parameters', 'architecture'):
+        if not hasattr(backbone, method):
+            raise UserError(
+                f'ArchSearchHook needs a backbone with {method}(), but found '
+                f'{type(backbone).__name__}; use AutoDeepLabSupernet, or take '
+                'the hook out of custom_hooks.')
+    return backbone
+
+
+def _build_arch_dataloader(runner: Runner) -> torch.utils.data.DataLoader:
+    """The training loader once more, on part B of the same dataset."""
+    train_dataloader = runner.train_dataloader
+    sampler = train_dataloader.sampler
+    if not isinstance(sampler, SplitInfiniteSampler) or sampler.part != 'A':
+        raise UserError(
+            'ArchSearchHook trains the architecture on images that the '
+            'weights never see, but the sampler of train_dataloader is '
+            f'{type(sampler).__name__}; set train_dataloader.sampler to '
+            "dict(type='SplitInfiniteSampler').")
+    cfg = copy.deepcopy(runner.cfg.train_dataloader)
+    cfg.dataset = train_dataloader.dataset
+    cfg.sampler.part = 'B'
+    # Another seed: with the same one, parts of equal size would be walked
+    # through in step.
+    return runner.build_dataloader(cfg, seed=runner.seed + 1)
+
+
+@contextmanager
+def _requiring_grad(params: List[nn.Parameter]) -> Iterator[None]:
+    for param in params:
+        param.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for param in params:
+            param.requires_grad_(False)
+
+
+def _as_arrays(params: List[nn.Parameter]) -> list:
+    return [param.detach().float().cpu().numpy() for param in params]
+
+
+@master_only
+def _set_aside(runner: Runner) -> None:
+    """Rename what an earlier search left in the work directory."""
+    file = osp.join(runner.work_dir, ARCHITECTURE_FILE)
+    if osp.exists(file):
+        written = datetime.datetime.fromtimestamp(osp.getmtime(file))
+        aside = file.replace('.json', f'_{written:%Y%m%d_%H%M%S}.json')
+        os.rename(file, aside)
+        runner.logger.info(f'The {ARCHITECTURE_FILE} of an earlier search is '
+                           f'now {aside}.')
