@@ -16,7 +16,6 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import mmcv
-import mmengine.utils
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint
