@@ -1,4 +1,18 @@
-"""Auto-DeepLab as a plugin of MMSegmentation."""
+"""Auto-DeepLab as a plugin of MMSegmentation.
+
+Importing it checks the installed libraries, closes the gaps between them,
+and registers every class of the plugin in MMSegmentation's registries.
+"""
+from .requirements import check_requirements
 from .version import __version__
+
+# The order matters: no import below is safe before this check.
+check_requirements()
+
+from .utils.compat import close_gaps  # noqa: E402
+
+close_gaps()
+
+from . import datasets, engine, models  # noqa: E402, F401
 
 __all__ = ['__version__']

@@ -1,0 +1,175 @@
+"""What the command line tools share: options, configs, errors."""
+import inspect
+import os
+import os.path as osp
+from contextlib import contextmanager
+
+from mmengine.config import Config, DictAction
+from mmengine.utils import scandir
+from mmseg.registry import DATASETS
+
+from ..errors import UserError
+
+
+@contextmanager
+def user_errors():
+    """Print a user's mistake as one sentence and exit with status 1.
+
+    :class:`UserError` and ``FileNotFoundError`` are such; every other
+    exception keeps its traceback. Works as a decorator too.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise SystemExit(f'Error: {_sentence(error)}') from None
+    except FileNotFoundError as error:
+        raise SystemExit(
+            f'Error: {_sentence(error)}: check the paths in the config, or '
+            'set them with --cfg-options') from None
+
+
+def _sentence(error):
+    text = str(error)
+    if 'Traceback (most recent call last)' in text:
+        # From a worker of a data loader: "Error: " ends the type's name.
+        text = text.strip().splitlines()[-1].partition('Error: ')[2]
+    return ' '.join(text.split()).rstrip('.')
+
+
+def add_config_arguments(parser):
+    """Add ``config`` and ``--cfg-options`` to a parser."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override settings of the config; lists as KEY="[a,b]" or '
+        'KEY=a,b, nested ones as KEY="[(a,b),(c,d)]", without spaces')
+
+
+def add_runner_arguments(parser):
+    """Add ``--work-dir``, ``--launcher`` and ``--local-rank`` to a parser."""
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher')
+    # Some launchers pass it as an option, others as a variable.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args):
+    """Read the config of a tool and override it by its options.
+
+    Args:
+        args (argparse.Namespace): What :func:`add_config_arguments` and
+            maybe :func:`add_runner_arguments` added. The working directory
+            is that of the option, else that of the config, else
+            ``work_dirs/`` plus the name of the config.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        UserError: The config is missing or broken.
+    """
+    if not osp.isfile(args.config):
+        raise UserError(f'the config {args.config} does not exist')
+    try:
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options)
+    except ImportError:  # Of a custom import: says itself where it fails.
+        raise
+    except Exception as error:  # A config is code: anything may go wrong.
+        raise UserError(f'cannot read the config {args.config}: '
+                        f'{type(error).__name__}: {error}') from error
+    if 'launcher' in args:
+        cfg.launcher = args.launcher
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+        cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join(
+            'work_dirs',
+            osp.splitext(osp.basename(args.config))[0])
+    return cfg
+
+
+def check_keys(cfg, *keys):
+    """Raise a :class:`UserError` where a config lacks one of the keys."""
+    for key in keys:
+        if cfg.get(key) is None:
+            raise UserError(f'the config {cfg.filename} has no {key}, which '
+                            'is needed here')
+
+
+def check_checkpoint(path):
+    """Raise a :class:`UserError` where a local checkpoint does not exist."""
+    if '://' not in path and not osp.isfile(osp.expanduser(path)):
+        raise UserError(f'the checkpoint {path} does not exist')
+
+
+def check_data(cfg, *parts):
+    """Look for the data before anything is built.
+
+    MMEngine builds the validation set when training is about to start, reads
+    labels when it needs them, and waits forever for an image of an empty
+    folder.
+
+    Args:
+        cfg (Config): The config.
+        parts (str): Which of ``'train'``, ``'val'`` and ``'test'``. The test
+            part may lack its labels.
+
+    Raises:
+        UserError: A folder or file is missing, or a folder has no image.
+    """
+    for part in parts:
+        loader = cfg.get(f'{part}_dataloader')
+        if loader is not None:
+            for key, dataset in _datasets(loader.dataset,
+                                          f'{part}_dataloader.dataset'):
+                _check_dataset(dataset, key, labels=part != 'test')
+
+
+def _datasets(dataset, key):
+    """Yield the datasets within wrappers, and their keys in the config."""
+    if 'datasets' in dataset:
+        for i, inner in enumerate(dataset['datasets']):
+            yield from _datasets(inner, f'{key}.datasets.{i}')
+    elif 'dataset' in dataset:
+        yield from _datasets(dataset['dataset'], f'{key}.dataset')
+    else:
+        yield key, dataset
+
+
+def _check_dataset(dataset, key, labels):
+    cls = DATASETS.get(dataset['type'])
+    backend = (dataset.get('backend_args') or {}).get('backend', 'local')
+    if backend != 'local' or getattr(cls, 'generates_data', False):
+        return
+    root = dataset.get('data_root') or ''
+    prefix = dataset.get('data_prefix') or {}
+    paths = [root, osp.join(root, dataset.get('ann_file') or '')] + [
+        osp.join(root, path) for name, path in prefix.items()
+        if path is not None and (labels or name.startswith('img'))]
+    for path in paths:
+        if path and '://' not in path and not osp.exists(path):
+            raise UserError(
+                f'{path} does not exist: check data_root and data_prefix of '
+                f'{key}, or pass --cfg-options {key}.data_root=FOLDER')
+
+    images = prefix.get('img_path')
+    suffix = dataset.get('img_suffix') or _default(cls, 'img_suffix')
+    if images is None or suffix is None or dataset.get('ann_file'):
+        return
+    images = osp.join(root, images)
+    if '://' not in images and next(
+            scandir(images, suffix, recursive=True), None) is None:
+        raise UserError(f'{images} has no file that ends in {suffix}: check '
+                        f'data_root, data_prefix and img_suffix of {key}')
+
+
+def _default(cls, name):
+    parameter = inspect.signature(cls).parameters.get(name) if cls else None
+    return parameter and parameter.default

@@ -1,0 +1,185 @@
+"""Gaps between the released libraries, closed where they exist.
+
+Each function looks for its gap itself, rather than at a version, and changes
+nothing where there is none.
+"""
+import importlib.util
+import inspect
+import io
+import os.path as osp
+import pickle
+import sys
+import warnings
+from importlib import metadata
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import mmcv
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint
+from mmengine.utils import package_utils
+
+from ..errors import UserError
+
+
+def close_gaps():
+    """Make the installed libraries work together; calling again is harmless.
+
+    - Without compiled mmcv (mmcv-lite), names of ``mmcv.ops`` can be
+      imported, and say in one sentence what they need when they are used:
+      ``mmseg.models`` imports several that most models never use.
+    - A local checkpoint loads as MMEngine always loaded it, also where torch
+      loads nothing but weights by default. A downloaded one does not.
+    - ``mmseg::`` bases of configs are found without ``pkg_resources``.
+    """
+    _stub_missing_ops()
+    _load_local_checkpoints()
+    _find_packages_without_pkg_resources()
+
+
+# mmcv.ops without compiled mmcv
+
+
+class _MissingOp(type):
+    """Type of the stand-ins: classes, so that ``isinstance`` answers no."""
+
+    def __call__(cls, *args, **kwargs):
+        raise UserError(
+            f'{cls.__module__}.{cls.__name__} needs compiled mmcv, but mmcv '
+            f'{mmcv.__version__} is installed without its ops (mmcv-lite): '
+            'uninstall it and install mmcv==2.1.0 built with ops')
+
+
+class _Ops(ModuleType):
+    """A module from which any name can be imported."""
+
+    def __getattr__(self, name):
+        if name.startswith('__'):
+            raise AttributeError(name)
+        op = _MissingOp(name, (), {'__module__': self.__name__})
+        setattr(self, name, op)  # The same class at every import.
+        return op
+
+
+class _OpsFinder(MetaPathFinder, Loader):
+    """Finds ``mmcv.ops`` and all that may be below it."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if f'{fullname}.'.startswith('mmcv.ops.'):
+            return ModuleSpec(fullname, self, is_package=True)
+        return None
+
+    def create_module(self, spec):
+        return _Ops(spec.name)
+
+    def exec_module(self, module):
+        # mmcv's report of the environment calls these two.
+        module.get_compiler_version = lambda: 'n/a'
+        module.get_compiling_cuda_version = lambda: 'n/a'
+
+
+def _stub_missing_ops():
+    # Where the extension exists but is broken, mmcv.ops says so better.
+    if importlib.util.find_spec('mmcv._ext') is None and not any(
+            isinstance(finder, _OpsFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _OpsFinder())
+
+
+# Checkpoints under torch>=2.6
+
+
+def load_from_local(filename, map_location):
+    """Load a checkpoint of this machine, with all that MMEngine put into it.
+
+    MMEngine prints the name of the function from its 11th letter on.
+
+    Args:
+        filename (str): Path of the checkpoint.
+        map_location (str | None): As in :func:`torch.load`.
+
+    Returns:
+        dict: The checkpoint.
+    """
+    filename = osp.expanduser(filename)
+    if not osp.isfile(filename):
+        raise FileNotFoundError(f'{filename} can not be found.')
+    return torch.load(filename, map_location=map_location, weights_only=False)
+
+
+def _load_local_checkpoints():
+    if _torch_loads_weights_only() and 'weights_only' not in inspect.getsource(
+            checkpoint.load_from_local):
+        checkpoint.CheckpointLoader.register_scheme(
+            prefixes='', loader=load_from_local, force=True)
+
+
+def _torch_loads_weights_only():
+    buffer = io.BytesIO()
+    torch.save(HistoryBuffer(), buffer)  # A part of every checkpoint.
+    buffer.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # torch 2.4 announces the change.
+        try:
+            torch.load(buffer)
+        except pickle.UnpicklingError:
+            return True
+    return False
+
+
+# Installed packages without pkg_resources (setuptools>=82)
+
+
+def is_installed(package):
+    """Whether a distribution or a module of this name is installed."""
+    return _distribution(package) is not None or _origin(package) is not None
+
+
+def get_installed_path(package):
+    """The folder of an installed package.
+
+    Args:
+        package (str): Name of a module, or of a distribution whose module is
+            called otherwise.
+
+    Returns:
+        str: Folder of the module.
+    """
+    origin = _origin(package)
+    distribution = _distribution(package)
+    if origin is None and distribution is not None:
+        modules = distribution.read_text('top_level.txt') or package
+        origin = _origin(modules.split()[0])
+    if origin is None:
+        raise ModuleNotFoundError(
+            f'{package} is not installed, or is a namespace package')
+    return osp.dirname(origin)
+
+
+def _origin(module):
+    # None, too, for a mere folder of that name in the current directory.
+    return getattr(importlib.util.find_spec(module), 'origin', None)
+
+
+def _distribution(package):
+    try:
+        return metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _find_packages_without_pkg_resources():
+    """Replace the two functions of MMEngine that need ``pkg_resources``.
+
+    A stand-in module of that name would be seen by every other library, and
+    mistaken for the whole of it.
+    """
+    if importlib.util.find_spec('pkg_resources') is not None:
+        return
+    for new in (is_installed, get_installed_path):
+        old = getattr(package_utils, new.__name__)
+        for name, module in list(sys.modules.items()):
+            if (name.partition('.')[0] == 'mmengine'
+                    and vars(module).get(new.__name__) is old):
+                setattr(module, new.__name__, new)

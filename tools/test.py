@@ -1,0 +1,72 @@
+"""Test a checkpoint, as the test part of a config says."""
+import argparse
+
+from mmengine.runner import Runner
+
+from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.utils import cli
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    cli.add_config_arguments(parser)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    cli.add_runner_arguments(parser)
+    parser.add_argument('--out', help='folder for the predicted label maps')
+    parser.add_argument(
+        '--show', action='store_true', help='show the predictions')
+    parser.add_argument(
+        '--show-dir', help='folder for the painted images, in the work dir')
+    parser.add_argument(
+        '--wait-time',
+        type=float,
+        default=2,
+        help='seconds between two shown images')
+    parser.add_argument(
+        '--tta', action='store_true', help='augment at test time')
+    return parser.parse_args()
+
+
+def enable_visualization(cfg, args):
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise UserError('--show and --show-dir need a visualization hook, '
+                        'and default_hooks of the config has none')
+    hook.update(
+        draw=True, show=args.show, wait_time=args.wait_time)
+    if args.show_dir:
+        cli.check_keys(cfg, 'visualizer')
+        cfg.visualizer.save_dir = args.show_dir
+
+
+def enable_tta(cfg):
+    cli.check_keys(cfg, 'tta_pipeline', 'tta_model')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
+def save_predictions(cfg, folder):
+    metrics = cfg.test_evaluator
+    for metric in metrics if isinstance(metrics, list) else [metrics]:
+        metric.update(output_dir=folder, keep_results=True)
+
+
+@cli.user_errors()
+def main():
+    args = parse_args()
+    cfg = cli.load_config(args)
+    cli.check_keys(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator')
+    cli.check_checkpoint(args.checkpoint)
+    cli.check_data(cfg, 'test')
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        enable_visualization(cfg, args)
+    if args.tta:
+        enable_tta(cfg)
+    if args.out:
+        save_predictions(cfg, args.out)
+    Runner.from_cfg(cfg).test()
+
+
+if __name__ == '__main__':
+    main()
