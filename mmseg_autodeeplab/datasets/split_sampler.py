@@ -1,0 +1,149 @@
+"""Endless sampling from one part of a data set."""
+import hashlib
+import logging
+import os
+import os.path as osp
+from collections.abc import Iterator, Sized
+from typing import Optional
+
+import numpy as np
+from mmengine.dataset import InfiniteSampler
+from mmengine.logging import print_log
+from mmseg.registry import DATA_SAMPLERS
+
+from ..errors import UserError
+
+
+@DATA_SAMPLERS.register_module()
+class SplitInfiniteSampler(InfiniteSampler):
+    """Sample endlessly from part A or part B of a data set.
+
+    The search trains the weights on one part of the training images and the
+    architecture on the other. The two parts are disjoint and complete, and
+    they are a function of the images' paths, ``ratio`` and ``split_seed``
+    alone: unique paths are sorted, then permuted. So every rank, a resumed
+    run and another machine get the same parts, wherever the data lies and in
+    whatever order it is listed, and an image that a wrapper repeats stays in
+    one part.
+
+    Within its part the sampler is mmengine's ``InfiniteSampler``: shuffled by
+    ``seed`` and dealt out to the ranks in turn.
+
+    A data set without ``img_path`` is split by index, with a warning. One
+    whose pipeline drops images (returns ``None``) is not kept apart, since
+    ``BaseDataset`` then draws a substitute from all images.
+
+    Args:
+        dataset (Sized): The data set. Both parts are given the same one.
+        part (str): 'A' for the weights or 'B' for the architecture.
+            Defaults to 'A'.
+        ratio (float): Fraction of the images in part A, between 0 and 1.
+            Defaults to 0.5.
+        split_seed (int): Seed of the split. Defaults to 0.
+        shuffle (bool): Whether to shuffle within the part. Defaults to True.
+        seed (int, optional): Seed of the shuffling, the same on all ranks.
+            None draws one and shares it. Defaults to None.
+
+    Attributes:
+        part_indices (list[int]): Indices into ``dataset``, ascending.
+        split_id (str): 12 hexadecimal digits that name the split, the same
+            for both parts and for any ``data_root``.
+
+    Raises:
+        UserError: If an argument is invalid, a part gets no image, or the
+            data set mixes images of both parts.
+
+    Example:
+        >>> train_dataloader = dict(
+        ...     sampler=dict(type='SplitInfiniteSampler', part='A'))
+    """
+
+    def __init__(self,
+                 dataset: Sized,
+                 part: str = 'A',
+                 ratio: float = 0.5,
+                 split_seed: int = 0,
+                 shuffle: bool = True,
+                 seed: Optional[int] = None) -> None:
+        if part not in ('A', 'B'):
+            raise UserError("SplitInfiniteSampler needs part='A' or "
+                            f"part='B', but part is {part!r}.")
+        if not isinstance(ratio, (int, float)) or not 0 < ratio < 1:
+            raise UserError('SplitInfiniteSampler needs a ratio between 0 '
+                            f'and 1, but ratio is {ratio!r}.')
+        if not isinstance(split_seed, int) or not 0 <= split_seed < 2**32:
+            raise UserError('SplitInfiniteSampler needs an integer '
+                            'split_seed from 0 to 4294967295, but '
+                            f'split_seed is {split_seed!r}.')
+        super().__init__(dataset, shuffle=shuffle, seed=seed)
+        self.part = part
+
+        identities = _identities(dataset)
+        unique = sorted(set(identities))
+        num_a = round(len(unique) * ratio)
+        if not 0 < num_a < len(unique):
+            raise UserError(
+                f'A split of {len(unique)} images with ratio {ratio} leaves a '
+                'part without an image: use more images or another ratio.')
+        # RandomState's stream is frozen across numpy versions.
+        order = np.random.RandomState(split_seed).permutation(len(unique))
+        parts = dict(A=sorted(order[:num_a]), B=sorted(order[num_a:]))
+        chosen = {unique[i] for i in parts[part]}
+        self.part_indices: list[int] = [
+            i for i, identity in enumerate(identities) if identity in chosen
+        ]
+        self.size = len(self.part_indices)
+
+        root = len(osp.commonprefix(unique))
+        text = '\n\n'.join('\n'.join(unique[i][root:] for i in parts[p])
+                           for p in 'AB')
+        self.split_id = hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
+
+    def _infinite_indices(self) -> Iterator[int]:
+        """Map the endless positions in the part to indices of the data."""
+        return map(self.part_indices.__getitem__, super()._infinite_indices())
+
+    def __len__(self) -> int:
+        """Number of samples in the part."""
+        return self.size
+
+
+def _identities(dataset: Sized) -> list[str]:
+    """Name the image behind every index of a data set."""
+    _refuse_mixing(dataset)
+    if hasattr(dataset, 'get_data_info'):
+        paths = [
+            dataset.get_data_info(i).get('img_path')
+            for i in range(len(dataset))
+        ]
+        if all(isinstance(path, (str, os.PathLike)) for path in paths):
+            # One spelling per file, so that the same image is known again.
+            return [osp.abspath(path).replace('\\', '/') for path in paths]
+    name = type(dataset).__name__
+    if hasattr(dataset, 'dataset') or hasattr(dataset, 'datasets'):
+        raise UserError(
+            f'{name} cannot be split because it may repeat images and does '
+            "not tell their 'img_path': wrap data sets that do, or use no "
+            'wrapper.')
+    print_log(
+        f"{name} does not tell its images' 'img_path', so it is split by "
+        'index, which holds only while its order stays the same.',
+        logger='current',
+        level=logging.WARNING)
+    return [f'{i:09d}' for i in range(len(dataset))]
+
+
+def _refuse_mixing(dataset: Sized) -> None:
+    """Raise a UserError if one sample is made of several images."""
+    pipeline = getattr(dataset, 'pipeline', None)
+    # ``MultiImageMixDataset``; in other data sets the pipeline is a Compose
+    # and none of its transforms is given other images.
+    if isinstance(pipeline, list) and any(
+            hasattr(transform, 'get_indices') for transform in pipeline):
+        raise UserError(
+            f'{type(dataset).__name__} mixes images of both parts into one '
+            'sample: remove it, or its mixing transforms, from the search.')
+    inner = getattr(dataset, 'datasets', None)
+    for child in inner or [getattr(dataset, 'dataset', None)]:
+        if child is not None:
+            _refuse_mixing(child)
