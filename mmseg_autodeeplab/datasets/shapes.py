@@ -49,6 +49,8 @@ class ShapesDataset(BaseSegDataset):
             but the scenes asked for; it is then left as it is.
     """
 
+    generates_data = True  # no folder need be there beforehand
+
     # The palette of Okabe and Ito, which colour-blind readers can tell apart.
     METAINFO = dict(
         classes=('ground', 'disk', 'square', 'triangle', 'pebble', 'button'),

@@ -1,0 +1,68 @@
+# A search to watch on two CPU cores in minutes: generated scenes and a small
+# supernet. The optimisers are the paper's, everything else is made small.
+_base_ = [
+    '../_base_/models/autodeeplab_supernet.py',
+    '../_base_/datasets/shapes.py',
+    '../_base_/default_runtime.py',
+    '../_base_/schedules/search.py',
+]
+num_blocks, filter_multiplier = 2, 4
+model = dict(
+    data_preprocessor=dict(size=(96, 96)),
+    backbone=dict(
+        num_layers=6,
+        num_blocks=num_blocks,
+        filter_multiplier=filter_multiplier,
+        stem_channels=16),
+    decode_head=dict(
+        in_channels=[
+            num_blocks * filter_multiplier * scale for scale in (1, 2, 4, 8)
+        ],
+        num_classes=6))
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=1,
+    sampler=dict(_delete_=True, type='SplitInfiniteSampler'))
+val_dataloader = dict(num_workers=1)
+test_dataloader = dict(num_workers=1)
+
+max_iters = 300
+param_scheduler = [
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=0.001,
+        begin=0,
+        end=max_iters,
+        by_epoch=False)
+]
+custom_hooks = [
+    dict(type='ArchSearchHook', begin=max_iters // 3, interval=50)
+]
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(
+    logger=dict(interval=10), checkpoint=dict(interval=100))
+
+# What tools/decode.py changes in the config that it writes.
+retrain_iters = 800
+retrain = dict(
+    model=dict(
+        backbone=dict(
+            filter_multiplier=8,
+            stem_channels=32,
+            norm_cfg=dict(_delete_=True, type='BN')),
+        decode_head=dict(
+            channels=64,
+            low_level_channels=16,
+            norm_cfg=dict(_delete_=True, type='BN'))),
+    train_dataloader=dict(batch_size=8),
+    param_scheduler=[
+        dict(
+            type='PolyLR',
+            power=0.9,
+            eta_min=0,
+            begin=0,
+            end=retrain_iters,
+            by_epoch=False)
+    ],
+    train_cfg=dict(max_iters=retrain_iters, val_interval=retrain_iters),
+    default_hooks=dict(checkpoint=dict(interval=retrain_iters)))
