@@ -94,7 +94,7 @@ def build_retrain_config(search: Config,
     cfg = Config(
         {k: copy.deepcopy(v) for k, v in search.items()
          if k not in SEARCH_KEYS + VARIABLES and not k.startswith('retrain')})
-    del schedule['max_iters']
+    schedule.pop('max_iters')
     cfg.merge_from_dict(schedule.to_dict())
     cfg.custom_hooks = [
         hook for hook in cfg.get('custom_hooks', [])

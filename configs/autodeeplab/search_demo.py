@@ -6,18 +6,16 @@ _base_ = [
     '../_base_/default_runtime.py',
     '../_base_/schedules/search.py',
 ]
-num_blocks, filter_multiplier = 2, 4
 model = dict(
     data_preprocessor=dict(size=(96, 96)),
     backbone=dict(
         num_layers=6,
-        num_blocks=num_blocks,
-        filter_multiplier=filter_multiplier,
+        num_blocks=2,
+        filter_multiplier=4,
         stem_channels=16),
     decode_head=dict(
-        in_channels=[
-            num_blocks * filter_multiplier * scale for scale in (1, 2, 4, 8)
-        ],
+        # num_blocks * filter_multiplier * (1, 2, 4, 8)
+        in_channels=[8, 16, 32, 64],
         num_classes=6))
 train_dataloader = dict(
     batch_size=4,

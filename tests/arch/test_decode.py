@@ -1,0 +1,150 @@
+"""Decoding against exhaustive enumeration, and the softmaxes behind it."""
+import itertools
+
+import numpy as np
+import pytest
+
+from mmseg_autodeeplab.arch import (PRIMITIVES, RATES, alpha_entropy,
+                                    alpha_probabilities, beta_entropy,
+                                    beta_probabilities, block_edges, decode,
+                                    decode_cell, decode_path, num_edges,
+                                    transition_mask)
+
+
+def brute_force_path(betas):
+    """The most probable of all walks, each scored on its own."""
+    probabilities = beta_probabilities(betas)
+    best, best_p = None, -1.0
+    for levels in itertools.product(range(4), repeat=len(betas)):
+        steps = [b - a for a, b in zip((0, *levels), levels)]
+        if any(abs(step) > 1 for step in steps):
+            continue
+        p = np.prod([
+            probabilities[layer, source, step + 1]
+            for layer, (source, step) in enumerate(
+                zip((0, *levels), steps))
+        ])
+        if p > best_p:
+            best, best_p = levels, p
+    return tuple(RATES[level] for level in best)
+
+
+def brute_force_block(alphas, block):
+    """The best two (state, primitive) pairs with distinct states."""
+    probabilities = alpha_probabilities(alphas)[list(block_edges(block))]
+    pairs = itertools.product(range(block + 2), range(1, len(PRIMITIVES)))
+    ranked = sorted(pairs, key=lambda pair: -probabilities[pair])
+    first = ranked[0]
+    second = next(pair for pair in ranked if pair[0] != first[0])
+    return tuple((state, PRIMITIVES[op]) for state, op in (first, second))
+
+
+@pytest.mark.parametrize('num_layers', range(1, 9))
+@pytest.mark.parametrize('scale', [0.001, 1, 10])
+def test_path_is_that_of_enumeration(num_layers, scale):
+    rng = np.random.RandomState(num_layers)
+    for _ in range(3):
+        betas = scale * rng.randn(num_layers, 4, 3)
+        assert decode_path(betas) == brute_force_path(betas)
+
+
+@pytest.mark.parametrize('num_blocks', [1, 2, 3, 5, 7])
+def test_cell_is_that_of_enumeration(num_blocks):
+    rng = np.random.RandomState(num_blocks)
+    for _ in range(20):
+        alphas = rng.randn(num_edges(num_blocks), len(PRIMITIVES))
+        assert decode_cell(alphas) == tuple(
+            brute_force_block(alphas, block) for block in range(num_blocks))
+
+
+def test_none_is_never_decoded_but_weakens_its_edge():
+    alphas = np.zeros((2, 8))
+    alphas[:, 0] = 10  # none is by far the strongest everywhere
+    alphas[0, 5] = 2
+    alphas[1, 3] = 1
+    assert decode_cell(alphas) == (((0, 'sep_conv_5x5'), (1,
+                                                          'skip_connect')), )
+    # More 'none' on edge 0 makes edge 1 the stronger one.
+    alphas[0, 0] = 12
+    assert decode_cell(alphas) == (((1, 'skip_connect'), (0,
+                                                          'sep_conv_5x5')), )
+
+
+def test_operations_stay_with_their_edges():
+    """The stronger edge has the larger index: no swap of operations."""
+    alphas = np.zeros((num_edges(2), 8))
+    alphas[0, 4] = 1  # block 0, state 0
+    alphas[1, 7] = 3  # block 0, state 1
+    alphas[2, 5] = 2  # block 1, state 0
+    alphas[4, 6] = 4  # block 1, state 2
+    assert decode_cell(alphas) == (
+        ((1, 'atrous_conv_5x5'), (0, 'sep_conv_3x3')),
+        ((2, 'atrous_conv_3x3'), (0, 'sep_conv_5x5')),
+    )
+
+
+def test_ties_go_to_the_lower_index():
+    architecture = decode(np.zeros((num_edges(3), 8)), np.zeros((5, 4, 3)))
+    assert architecture.cell == (((0, 'max_pool_3x3'),
+                                  (1, 'max_pool_3x3')), ) * 3
+    # At stride 4 only two transitions share the probability, so 4 it is.
+    assert architecture.path == (4, ) * 5
+
+
+def test_transitions_out_of_every_source_sum_to_one():
+    betas = np.random.RandomState(0).randn(6, 4, 3)
+    probabilities = beta_probabilities(betas)
+    mask = transition_mask(6)
+    assert (probabilities[~mask] == 0).all()
+    assert (probabilities[mask] > 0).all()
+    np.testing.assert_allclose(
+        probabilities.sum(-1), mask.any(-1).astype(float), atol=1e-12)
+
+
+def test_masked_betas_have_no_say():
+    betas = np.random.RandomState(0).randn(6, 4, 3)
+    loud = np.where(transition_mask(6), betas, 1e3)
+    np.testing.assert_array_equal(
+        beta_probabilities(betas), beta_probabilities(loud))
+    assert decode_path(betas) == decode_path(loud)
+
+
+def test_the_path_is_global_not_greedy():
+    betas = np.zeros((3, 4, 3))
+    betas[0, 0, 1] = 1  # staying at 4 is the better first step ...
+    betas[1, 1, 2] = betas[2, 2, 1] = 9  # ... but 8-16-16 is nearly certain
+    assert decode_path(betas) == (8, 16, 16)
+
+
+def test_entropies():
+    uniform = np.zeros((20, 8)), np.zeros((12, 4, 3))
+    assert alpha_entropy(uniform[0]) == pytest.approx(np.log(8))
+    # 23 of 41 sources choose among 2, the others among 3: see the mask.
+    counts = transition_mask(12).sum(-1)
+    expected = np.log(counts[counts > 0]).mean()
+    assert beta_entropy(uniform[1]) == pytest.approx(expected)
+    sharp = [100 * np.random.RandomState(0).rand(*a.shape) for a in uniform]
+    assert alpha_entropy(sharp[0]) < np.log(8) / 2
+    assert beta_entropy(sharp[1]) < expected / 2
+
+
+@pytest.mark.parametrize('alphas', [
+    np.full((20, 8), np.nan),
+    np.zeros((20, 7)),
+    np.zeros((8, )),
+    np.zeros((0, 8)),
+    np.zeros((21, 8)),
+])
+def test_alphas_that_are_none(alphas):
+    with pytest.raises(ValueError):
+        decode_cell(alphas)
+
+
+@pytest.mark.parametrize('betas', [
+    np.full((12, 4, 3), np.inf),
+    np.zeros((12, 3, 3)),
+    np.zeros((0, 4, 3)),
+])
+def test_betas_that_are_none(betas):
+    with pytest.raises(ValueError):
+        decode_path(betas)
