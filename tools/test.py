@@ -16,7 +16,7 @@ def parse_args():
     parser.add_argument(
         '--show', action='store_true', help='show the predictions')
     parser.add_argument(
-        '--show-dir', help='folder for the painted images, in the work dir')
+        '--show-dir', help='folder for the painted images')
     parser.add_argument(
         '--wait-time',
         type=float,

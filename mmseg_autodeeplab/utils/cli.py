@@ -144,7 +144,9 @@ def _datasets(dataset, key):
 
 
 def _check_dataset(dataset, key, labels):
-    cls = DATASETS.get(dataset['type'])
+    cls = dataset['type']
+    if isinstance(cls, str):
+        cls = DATASETS.get(cls)  # None is for the runner to complain about.
     backend = (dataset.get('backend_args') or {}).get('backend', 'local')
     if backend != 'local' or getattr(cls, 'generates_data', False):
         return

@@ -19,7 +19,7 @@ import mmcv
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint
-from mmengine.utils import package_utils
+from mmengine.utils import dl_utils, package_utils
 
 from ..errors import UserError
 
@@ -31,11 +31,12 @@ def close_gaps():
       imported, and say in one sentence what they need when they are used:
       ``mmseg.models`` imports several that most models never use.
     - A local checkpoint loads as MMEngine always loaded it, also where torch
-      loads nothing but weights by default. A downloaded one does not.
+      loads nothing but weights by default. Of a downloaded one, nothing but
+      weights is loaded there.
     - ``mmseg::`` bases of configs are found without ``pkg_resources``.
     """
     _stub_missing_ops()
-    _load_local_checkpoints()
+    _load_checkpoints_by_origin()
     _find_packages_without_pkg_resources()
 
 
@@ -108,11 +109,34 @@ def load_from_local(filename, map_location):
     return torch.load(filename, map_location=map_location, weights_only=False)
 
 
-def _load_local_checkpoints():
+def load_url(url, **kwargs):
+    """Download a checkpoint and load it, if it holds weights alone.
+
+    torch's own function trusts every download. MMEngine's schemes
+    ``http(s)``, ``torchvision``, ``open-mmlab`` and ``mmcls`` end here; the
+    others leave the choice to :func:`torch.load`, which is the same.
+
+    Args:
+        url (str): Address of the checkpoint.
+        kwargs (dict): As in :func:`torch.hub.load_state_dict_from_url`.
+
+    Returns:
+        dict: The checkpoint.
+    """
+    try:
+        return dl_utils.load_url(url, weights_only=True, **kwargs)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f'{url} holds more than weights, which may run code: if you trust '
+            'it, download it and give its path') from error
+
+
+def _load_checkpoints_by_origin():
     if _torch_loads_weights_only() and 'weights_only' not in inspect.getsource(
             checkpoint.load_from_local):
         checkpoint.CheckpointLoader.register_scheme(
             prefixes='', loader=load_from_local, force=True)
+        checkpoint.load_url = load_url
 
 
 def _torch_loads_weights_only():

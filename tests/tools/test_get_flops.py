@@ -1,0 +1,85 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'get_flops.py'
+spec = importlib.util.spec_from_file_location('get_flops', TOOL)
+get_flops = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(get_flops)
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / 'fcn_r18.py'
+    path.write_text("""
+_base_ = ['mmseg::_base_/models/fcn_r50-d8.py',
+          'mmseg::_base_/default_runtime.py']
+model = dict(
+    pretrained=None,
+    backbone=dict(type='ResNet', depth=18),
+    decode_head=dict(in_channels=512, channels=64),
+    auxiliary_head=dict(in_channels=256, channels=32))
+""")
+    return path
+
+
+def test_counts_are_those_of_the_convolutions(config, monkeypatch, capsys):
+    init_default_scope('mmseg')
+    model = MODELS.build(Config.fromfile(config).model)
+    model = get_flops.revert_sync_batchnorm(model).eval()
+    expected = 0
+
+    def count(conv, _, output):
+        nonlocal expected
+        expected += output.numel() * conv.weight[0].numel()
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        model(torch.zeros(1, 3, 65, 97), mode='tensor')
+    auxiliary = sum(p.numel() for p in model.auxiliary_head.parameters())
+    total = sum(p.numel() for p in model.parameters())
+
+    monkeypatch.setattr(
+        sys, 'argv', ['get_flops.py', str(config), '--shape', '65', '97'])
+    get_flops.main()
+    output = capsys.readouterr().out
+    assert '1 x 3 x 65 x 97' in output
+    assert f'({total - auxiliary})' in output
+    assert f'({auxiliary})' in output
+    assert f'({expected})' in output and 'of convolutions only' in output
+
+
+def test_large_image_and_overridden_config(config, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', [
+        'get_flops.py', str(config), '--cfg-options',
+        'model.auxiliary_head=None'])
+    get_flops.main()
+    output = capsys.readouterr().out
+    assert '1 x 3 x 1025 x 2049' in output and 'Auxiliary' not in output
+
+
+def test_wrong_shape_is_one_sentence(config, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', [
+        'get_flops.py', str(config), '--shape', '1', '2', '3'])
+    with pytest.raises(SystemExit, match='--shape takes H W'):
+        get_flops.main()
+
+
+def test_grouped_convolution_by_hand():
+
+    class Net(torch.nn.Conv2d):
+
+        def forward(self, x, mode):
+            return super().forward(x)
+
+    net = Net(3, 6, 3, padding=1, groups=3)
+    # 8 x 9 positions, 6 outputs of one input channel, 9 weights each.
+    assert get_flops.count_multiply_adds(net, 8, 9) == 8 * 9 * 6 * 9
