@@ -4,6 +4,7 @@ torch, mmcv, mmengine and mmsegmentation are required but not listed:
 installing this must never replace those that work. Importing the package
 checks them; requirements.txt has versions that work together.
 """
+
 import shutil
 from pathlib import Path
 
@@ -31,7 +32,8 @@ class BuildWithMim(build_py):
                 target.symlink_to(source)
             elif source.is_dir():
                 shutil.copytree(
-                    source, target, ignore=shutil.ignore_patterns('*.pyc'))
+                    source, target, ignore=shutil.ignore_patterns('*.pyc')
+                )
             else:
                 shutil.copy(source, target)
 

@@ -3,6 +3,7 @@
 Importing it checks the installed libraries, closes the gaps between them,
 and registers every class of the plugin in MMSegmentation's registries.
 """
+
 from .requirements import check_requirements
 from .version import __version__
 

@@ -1,4 +1,5 @@
 """What must be installed, in which versions, checked before anything else."""
+
 import importlib
 import re
 
@@ -23,8 +24,11 @@ def check_requirements():
     """
     for module, spec, lowest, below in REQUIREMENTS:
         found = _found_version(module)
-        fits = found is not None and _release(lowest) <= _release(found) and (
-            below is None or _release(found) < _release(below))
+        fits = (
+            found is not None
+            and _release(lowest) <= _release(found)
+            and (below is None or _release(found) < _release(below))
+        )
         if not fits:
             command = f'pip install "{spec}"'
             if module == 'mmcv' and found:
@@ -34,7 +38,8 @@ def check_requirements():
             window = spec.replace('-lite', '')
             raise ImportError(
                 f'mmseg_autodeeplab needs {window} but found '
-                f'{found or "none"}: run {command}')
+                f'{found or "none"}: run {command}'
+            )
 
 
 def _found_version(module):

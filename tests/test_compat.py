@@ -20,10 +20,10 @@ COMPILED = importlib.util.find_spec('mmcv._ext') is not None
 
 @pytest.mark.skipif(COMPILED, reason='needs mmcv without its ops')
 class TestMissingOps:
-
     def test_names_can_be_imported_from_any_depth(self):
         from mmcv.ops import DeformConv2d, point_sample
         from mmcv.ops.nms import batched_nms
+
         assert batched_nms.__name__ == 'batched_nms'
         assert not isinstance(torch.nn.Conv2d(1, 1, 1), DeformConv2d)
         assert point_sample is sys.modules['mmcv.ops'].point_sample
@@ -34,8 +34,11 @@ class TestMissingOps:
         class Attention(MultiScaleDeformableAttention):
             pass
 
-        with pytest.raises(UserError, match='mmcv.ops.sigmoid_focal_loss '
-                           'needs compiled mmcv.* mmcv==2.1.0') as error:
+        with pytest.raises(
+            UserError,
+            match='mmcv.ops.sigmoid_focal_loss '
+            'needs compiled mmcv.* mmcv==2.1.0',
+        ) as error:
             sigmoid_focal_loss(torch.zeros(1), gamma=2.0)
         assert '\n' not in str(error.value)
         with pytest.raises(UserError, match='Attention needs compiled mmcv'):
@@ -43,20 +46,23 @@ class TestMissingOps:
 
     def test_ops_are_still_said_to_be_missing(self):
         from mmcv.utils import collect_env
+
         assert not mmcv_full_available()
         assert collect_env()['MMCV Compiler'] == 'n/a'
 
     def test_all_of_mmseg_can_be_imported(self):
         import mmseg.models
+
         assert mmseg.models.FocalLoss
 
 
 @pytest.mark.skipif(not COMPILED, reason='needs mmcv with its ops')
 def test_compiled_ops_are_left_alone():
     from mmcv.ops import nms
+
     assert mmcv_full_available()
-    boxes = torch.tensor([[0., 0., 10., 10.], [0., 0., 10., 9.]])
-    _, kept = nms(boxes, torch.tensor([.9, .8]), iou_threshold=0.5)
+    boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0]])
+    _, kept = nms(boxes, torch.tensor([0.9, 0.8]), iou_threshold=0.5)
     assert kept.tolist() == [0]
 
 
@@ -83,7 +89,8 @@ def test_local_checkpoint_loads_whole(checkpoint):
 
 
 @pytest.mark.skipif(
-    not compat._torch_loads_weights_only(), reason='torch<2.6 loads all')
+    not compat._torch_loads_weights_only(), reason='torch<2.6 loads all'
+)
 def test_downloaded_checkpoint_loads_weights_only(checkpoint, monkeypatch):
     # It is in torch's cache already, so that nothing is downloaded.
     monkeypatch.setenv('TORCH_HOME', str(checkpoint.parents[2]))
@@ -105,8 +112,11 @@ def test_loaders_are_replaced_only_where_torch_refuses(monkeypatch):
 
 def test_packages_are_found_without_pkg_resources(monkeypatch, tmp_path):
     for name in ('is_installed', 'get_installed_path'):
-        for module in (mmengine.utils, mmengine.utils.package_utils,
-                       mmengine.config.config):
+        for module in (
+            mmengine.utils,
+            mmengine.utils.package_utils,
+            mmengine.config.config,
+        ):
             # To be restored after the test.
             monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setitem(sys.modules, 'pkg_resources', None)

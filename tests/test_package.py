@@ -9,22 +9,41 @@ import pytest
 from mmseg_autodeeplab.requirements import check_requirements
 
 ROOT = Path(__file__).resolve().parents[1]
-MIM_FILES = ('model-index.yml', 'configs/autodeeplab/metafile.yaml',
-             'tools/train.py', 'tools/dist_train.sh')
+MIM_FILES = (
+    'model-index.yml',
+    'configs/autodeeplab/metafile.yaml',
+    'tools/train.py',
+    'tools/dist_train.sh',
+)
 
 
 def test_installed_versions_are_accepted():
     check_requirements()
 
 
-@pytest.mark.parametrize('module, version, sentence', [
-    ('torch', '1.13.1+cu117',
-     'needs torch>=2.0 but found 1.13.1+cu117: run pip install "torch>=2.0"'),
-    ('mmengine', '1.0.0rc1', 'needs mmengine>=0.10.0,<1.0 but found 1.0.0rc1'),
-    ('mmcv', '2.2.0', 'needs mmcv>=2.0.0,<2.2.0 but found 2.2.0: run '
-     'pip uninstall -y mmcv mmcv-lite && pip install "mmcv-lite>='),
-    ('mmseg', '1.1.2', 'needs mmsegmentation>=1.2.0,<1.3 but found 1.1.2'),
-])
+@pytest.mark.parametrize(
+    'module, version, sentence',
+    [
+        (
+            'torch',
+            '1.13.1+cu117',
+            'needs torch>=2.0 but found 1.13.1+cu117: '
+            'run pip install "torch>=2.0"',
+        ),
+        (
+            'mmengine',
+            '1.0.0rc1',
+            'needs mmengine>=0.10.0,<1.0 but found 1.0.0rc1',
+        ),
+        (
+            'mmcv',
+            '2.2.0',
+            'needs mmcv>=2.0.0,<2.2.0 but found 2.2.0: run '
+            'pip uninstall -y mmcv mmcv-lite && pip install "mmcv-lite>=',
+        ),
+        ('mmseg', '1.1.2', 'needs mmsegmentation>=1.2.0,<1.3 but found 1.1.2'),
+    ],
+)
 def test_version_outside_of_window(monkeypatch, module, version, sentence):
     monkeypatch.setattr(f'{module}.__version__', version)
     with pytest.raises(ImportError) as error:
@@ -50,8 +69,12 @@ def test_broken_library_speaks_for_itself(monkeypatch, tmp_path):
 def clone(tmp_path):
     folder = tmp_path / 'clone'
     shutil.copytree(
-        ROOT, folder, ignore=shutil.ignore_patterns(
-            '.*', 'build', 'data', 'tests', 'work_dirs', '*.egg-info'))
+        ROOT,
+        folder,
+        ignore=shutil.ignore_patterns(
+            '.*', 'build', 'data', 'tests', 'work_dirs', '*.egg-info'
+        ),
+    )
     return folder
 
 
@@ -60,13 +83,25 @@ def run(*command, cwd):
 
 
 def test_wheel(clone):
-    run('-m', 'pip', 'wheel', '-q', '--no-build-isolation', '--no-deps',
-        '--no-index', '.', cwd=clone)
-    wheel, = clone.glob('*.whl')
+    run(
+        '-m',
+        'pip',
+        'wheel',
+        '-q',
+        '--no-build-isolation',
+        '--no-deps',
+        '--no-index',
+        '.',
+        cwd=clone,
+    )
+    (wheel,) = clone.glob('*.whl')
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        metadata, = (archive.read(name).decode() for name in names
-                     if name.endswith('METADATA'))
+        (metadata,) = (
+            archive.read(name).decode()
+            for name in names
+            if name.endswith('METADATA')
+        )
     for name in MIM_FILES:
         assert f'mmseg_autodeeplab/.mim/{name}' in names
     assert not any(name.startswith('tests') for name in names)
@@ -76,9 +111,12 @@ def test_wheel(clone):
 
 def test_editable_install_links_to_the_clone(clone):
     # torch is not there under pip's build isolation.
-    run('-c', 'import sys; sys.modules["torch"] = None\n'
+    run(
+        '-c',
+        'import sys; sys.modules["torch"] = None\n'
         'from setuptools import build_meta; build_meta.build_editable(".")',
-        cwd=clone)
+        cwd=clone,
+    )
     for name in MIM_FILES:
         link = clone / 'mmseg_autodeeplab' / '.mim' / name
         assert link.resolve() == clone / name

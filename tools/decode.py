@@ -1,4 +1,5 @@
 """Turn a search checkpoint into an architecture and a config to retrain it."""
+
 import argparse
 import copy
 import datetime
@@ -18,26 +19,46 @@ from mmseg_autodeeplab.utils.files import write_atomically
 BASES = Path(__file__).resolve().parents[1] / 'configs' / '_base_'
 
 # What of a search config says how it was searched, not on what ...
-SEARCH_KEYS = ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg',
-               'default_hooks', 'work_dir', 'resume', 'load_from', 'launcher')
+SEARCH_KEYS = (
+    'model',
+    'optim_wrapper',
+    'param_scheduler',
+    'train_cfg',
+    'default_hooks',
+    'work_dir',
+    'resume',
+    'load_from',
+    'launcher',
+)
 # ... and variables of configs, whose values stand where they were used.
-VARIABLES = ('crop_size', 'data_preprocessor', 'data_root', 'dataset_type',
-             'img_ratios', 'max_iters', 'norm_cfg', 'test_pipeline',
-             'train_pipeline')
+VARIABLES = (
+    'crop_size',
+    'data_preprocessor',
+    'data_root',
+    'dataset_type',
+    'img_ratios',
+    'max_iters',
+    'norm_cfg',
+    'test_pipeline',
+    'train_pipeline',
+)
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        'checkpoint', help='checkpoint of a search, iter_*.pth')
+        'checkpoint', help='checkpoint of a search, iter_*.pth'
+    )
     parser.add_argument(
         '--out-dir',
         help='folder for architecture.json and retrain.py; by default '
-        'decoded/ beside the checkpoint')
+        'decoded/ beside the checkpoint',
+    )
     parser.add_argument(
         '--force',
         action='store_true',
-        help='replace these files where they exist')
+        help='replace these files where they exist',
+    )
     return parser.parse_args()
 
 
@@ -52,21 +73,25 @@ def load_search(file):
     try:
         checkpoint = CheckpointLoader.load_checkpoint(file, map_location='cpu')
     except Exception as error:  # Broken archives and pickles raise anything.
-        raise UserError(f'{file} cannot be read as a checkpoint '
-                        f'({type(error).__name__}: {error}); give an '
-                        'iter_*.pth of a search.') from error
+        raise UserError(
+            f'{file} cannot be read as a checkpoint '
+            f'({type(error).__name__}: {error}); give an '
+            'iter_*.pth of a search.'
+        ) from error
     try:
         weights = checkpoint['state_dict']
         alphas, betas = (
             weights[f'backbone.{name}'].float().numpy()
-            for name in ('alphas', 'betas'))
+            for name in ('alphas', 'betas')
+        )
         meta = checkpoint['meta']
         cfg = Config.fromstring(meta['cfg'], '.py')
     except (KeyError, TypeError) as error:
         raise UserError(
             f'{file} is not the checkpoint of a search: {error} is missing; '
             'give an iter_*.pth that tools/train.py wrote with a search '
-            'config.') from error
+            'config.'
+        ) from error
     try:
         architecture = decode(alphas, betas)
     except ValueError as error:
@@ -74,11 +99,11 @@ def load_search(file):
     return architecture.with_provenance(
         checkpoint=osp.basename(file),
         iteration=meta.get('iter'),
-        date=datetime.datetime.now().isoformat(timespec='seconds')), cfg
+        date=datetime.datetime.now().isoformat(timespec='seconds'),
+    ), cfg
 
 
-def build_retrain_config(search: Config,
-                         architecture: Architecture) -> Config:
+def build_retrain_config(search: Config, architecture: Architecture) -> Config:
     """Write the config that retrains an architecture where it was searched.
 
     Data, evaluation and runtime are those of the search, on the whole
@@ -92,12 +117,17 @@ def build_retrain_config(search: Config,
     model = Config.fromfile(BASES / 'models' / 'autodeeplab.py')
     schedule = Config.fromfile(BASES / 'schedules' / 'retrain.py')
     cfg = Config(
-        {k: copy.deepcopy(v) for k, v in search.items()
-         if k not in SEARCH_KEYS + VARIABLES and not k.startswith('retrain')})
+        {
+            k: copy.deepcopy(v)
+            for k, v in search.items()
+            if k not in SEARCH_KEYS + VARIABLES and not k.startswith('retrain')
+        }
+    )
     schedule.pop('max_iters')
     cfg.merge_from_dict(schedule.to_dict())
     cfg.custom_hooks = [
-        hook for hook in cfg.get('custom_hooks', [])
+        hook
+        for hook in cfg.get('custom_hooks', [])
         if hook['type'] != 'ArchSearchHook'
     ]
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
@@ -109,7 +139,8 @@ def build_retrain_config(search: Config,
     cfg.model.test_cfg = search.model.test_cfg
     backbone, head = cfg.model.backbone, cfg.model.decode_head
     backbone.arch = dict(
-        cell=architecture.to_dict()['cell'], path=list(architecture.path))
+        cell=architecture.to_dict()['cell'], path=list(architecture.path)
+    )
     for key in ('num_classes', 'out_channels', 'ignore_index', 'loss_decode'):
         if key in search.model.decode_head:
             head[key] = search.model.decode_head[key]
@@ -133,14 +164,15 @@ def main():
     args = parse_args()
     init_default_scope('mmseg')
     architecture, search = load_search(args.checkpoint)
-    out_dir = args.out_dir or osp.join(
-        osp.dirname(args.checkpoint), 'decoded')
+    out_dir = args.out_dir or osp.join(osp.dirname(args.checkpoint), 'decoded')
     json_file = osp.join(out_dir, 'architecture.json')
     config_file = osp.join(out_dir, 'retrain.py')
     for file in (json_file, config_file):
         if osp.exists(file) and not args.force:
-            raise UserError(f'{file} exists already; give another --out-dir, '
-                            'or --force to replace it.')
+            raise UserError(
+                f'{file} exists already; give another --out-dir, '
+                'or --force to replace it.'
+            )
 
     cfg = build_retrain_config(search, architecture)
     cfg.work_dir = osp.join(out_dir, 'retrain')
@@ -149,12 +181,15 @@ def main():
         config_file,
         '# Written by tools/decode.py: retrains the architecture of iteration '
         f'{architecture.provenance["iteration"]}\n# of a search, from '
-        f'scratch.\n{cfg.pretty_text}')
+        f'scratch.\n{cfg.pretty_text}',
+    )
 
-    print(f'{architecture.describe()}\n\n'
-          f'Written: {json_file}, {config_file}\n\n'
-          'Retrain it and test the result with\n\n'
-          f'python tools/train.py {config_file}')
+    print(
+        f'{architecture.describe()}\n\n'
+        f'Written: {json_file}, {config_file}\n\n'
+        'Retrain it and test the result with\n\n'
+        f'python tools/train.py {config_file}'
+    )
     if cfg.get('test_dataloader') is not None:
         weights = osp.join(cfg.work_dir, f'iter_{cfg.train_cfg.max_iters}.pth')
         print(f'python tools/test.py {config_file} {weights}')

@@ -1,4 +1,5 @@
 """Test a checkpoint, as the test part of a config says."""
+
 import argparse
 
 from mmengine.runner import Runner
@@ -14,26 +15,29 @@ def parse_args():
     cli.add_runner_arguments(parser)
     parser.add_argument('--out', help='folder for the predicted label maps')
     parser.add_argument(
-        '--show', action='store_true', help='show the predictions')
-    parser.add_argument(
-        '--show-dir', help='folder for the painted images')
+        '--show', action='store_true', help='show the predictions'
+    )
+    parser.add_argument('--show-dir', help='folder for the painted images')
     parser.add_argument(
         '--wait-time',
         type=float,
         default=2,
-        help='seconds between two shown images')
+        help='seconds between two shown images',
+    )
     parser.add_argument(
-        '--tta', action='store_true', help='augment at test time')
+        '--tta', action='store_true', help='augment at test time'
+    )
     return parser.parse_args()
 
 
 def enable_visualization(cfg, args):
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
-        raise UserError('--show and --show-dir need a visualization hook, '
-                        'and default_hooks of the config has none')
-    hook.update(
-        draw=True, show=args.show, wait_time=args.wait_time)
+        raise UserError(
+            '--show and --show-dir need a visualization hook, '
+            'and default_hooks of the config has none'
+        )
+    hook.update(draw=True, show=args.show, wait_time=args.wait_time)
     if args.show_dir:
         cli.check_keys(cfg, 'visualizer')
         cfg.visualizer.save_dir = args.show_dir

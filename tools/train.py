@@ -1,4 +1,5 @@
 """Train, or search, as a config says."""
+
 import argparse
 
 from mmengine.device import get_device
@@ -15,17 +16,21 @@ def parse_args():
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='resume from the latest checkpoint in the work dir')
+        help='resume from the latest checkpoint in the work dir',
+    )
     parser.add_argument(
-        '--amp', action='store_true', help='train in mixed precision')
+        '--amp', action='store_true', help='train in mixed precision'
+    )
     return parser.parse_args()
 
 
 def enable_amp(optim_wrapper):
     kind = optim_wrapper.get('type')
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise UserError('--amp works with the optimizer wrapper OptimWrapper, '
-                        f'but the config has {kind}')
+        raise UserError(
+            '--amp works with the optimizer wrapper OptimWrapper, '
+            f'but the config has {kind}'
+        )
     optim_wrapper.type = 'AmpOptimWrapper'
     optim_wrapper.setdefault('loss_scale', 'dynamic')
 
@@ -37,10 +42,14 @@ def main():
     cli.check_keys(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     if args.amp:
         enable_amp(cfg.optim_wrapper)
-    if (cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'
-            and get_device() in ('cpu', 'mps')):
-        raise UserError('mixed precision (--amp) needs a GPU, and none is '
-                        'available: train without it')
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() in (
+        'cpu',
+        'mps',
+    ):
+        raise UserError(
+            'mixed precision (--amp) needs a GPU, and none is '
+            'available: train without it'
+        )
     cli.check_data(cfg, 'train', 'val')
     if cfg.get('load_from'):
         cli.check_checkpoint(cfg.load_from)

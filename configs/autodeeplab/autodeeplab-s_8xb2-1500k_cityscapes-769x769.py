@@ -14,10 +14,12 @@ train_pipeline = [
         type='RandomResize',
         scale=(2048, 1024),
         ratio_range=(0.5, 2.0),
-        keep_ratio=True),
+        keep_ratio=True,
+    ),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs')
+    dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
-    batch_size=2, num_workers=4, dataset=dict(pipeline=train_pipeline))
+    batch_size=2, num_workers=4, dataset=dict(pipeline=train_pipeline)
+)

@@ -13,19 +13,20 @@ train_pipeline = [
     dict(type='Resize', scale=(1024, 512), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs')
+    dict(type='PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(1024, 512), keep_ratio=True),
     dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs')
+    dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
     batch_size=2,
     # Part A for the weights; ArchSearchHook takes part B.
     sampler=dict(_delete_=True, type='SplitInfiniteSampler'),
-    dataset=dict(pipeline=train_pipeline))
+    dataset=dict(pipeline=train_pipeline),
+)
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
@@ -37,25 +38,31 @@ retrain_test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2048, 1024), keep_ratio=True),
     dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs')
+    dict(type='PackSegInputs'),
 ]
 retrain = dict(
     model=dict(data_preprocessor=dict(size=retrain_crop_size)),
     train_dataloader=dict(
-        dataset=dict(pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations'),
-            dict(
-                type='RandomResize',
-                scale=(2048, 1024),
-                ratio_range=(0.5, 2.0),
-                keep_ratio=True),
-            dict(
-                type='RandomCrop',
-                crop_size=retrain_crop_size,
-                cat_max_ratio=0.75),
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='PackSegInputs')
-        ])),
+        dataset=dict(
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations'),
+                dict(
+                    type='RandomResize',
+                    scale=(2048, 1024),
+                    ratio_range=(0.5, 2.0),
+                    keep_ratio=True,
+                ),
+                dict(
+                    type='RandomCrop',
+                    crop_size=retrain_crop_size,
+                    cat_max_ratio=0.75,
+                ),
+                dict(type='RandomFlip', prob=0.5),
+                dict(type='PackSegInputs'),
+            ]
+        )
+    ),
     val_dataloader=dict(dataset=dict(pipeline=retrain_test_pipeline)),
-    test_dataloader=dict(dataset=dict(pipeline=retrain_test_pipeline)))
+    test_dataloader=dict(dataset=dict(pipeline=retrain_test_pipeline)),
+)

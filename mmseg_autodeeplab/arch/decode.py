@@ -2,13 +2,22 @@
 
 Auto-DeepLab, Sec. 3.3 ("Decoding discrete architectures").
 """
-from typing import Optional, Tuple
+
+from typing import Optional
 
 import numpy as np
 
 from .genotype import Architecture, Connection
-from .search_space import (DIRECTIONS, NONE, NUM_LEVELS, PRIMITIVES, RATES,
-                           block_edges, num_blocks_of, transition_mask)
+from .search_space import (
+    DIRECTIONS,
+    NONE,
+    NUM_LEVELS,
+    PRIMITIVES,
+    RATES,
+    block_edges,
+    num_blocks_of,
+    transition_mask,
+)
 
 
 def alpha_probabilities(alphas: np.ndarray) -> np.ndarray:
@@ -42,7 +51,7 @@ def beta_probabilities(betas: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def decode_cell(alphas: np.ndarray) -> Tuple:
+def decode_cell(alphas: np.ndarray) -> tuple:
     """The two strongest inputs of every block, each with its best primitive.
 
     The strength of an edge is its largest probability over all primitives
@@ -62,13 +71,16 @@ def decode_cell(alphas: np.ndarray) -> Tuple:
     for block in range(num_blocks_of(len(probabilities))):
         edges = block_edges(block)
         order = np.argsort(-strength[edges], kind='stable')[:2]
-        cell.append(tuple(
-            Connection(int(state), PRIMITIVES[best[edges[state]]])
-            for state in order))
+        cell.append(
+            tuple(
+                Connection(int(state), PRIMITIVES[best[edges[state]]])
+                for state in order
+            )
+        )
     return tuple(cell)
 
 
-def decode_path(betas: np.ndarray) -> Tuple[int, ...]:
+def decode_path(betas: np.ndarray) -> tuple[int, ...]:
     """The most probable path from the stem to any scale (Viterbi).
 
     Ties go to the lower level, at the end of the path first.
@@ -91,7 +103,8 @@ def decode_path(betas: np.ndarray) -> Tuple[int, ...]:
             for source in range(NUM_LEVELS):
                 if 0 <= source + step < NUM_LEVELS:
                     candidates[source + step, source] = (
-                        score[source] + layer[source, direction])
+                        score[source] + layer[source, direction]
+                    )
         sources.append(candidates.argmax(1))
         score = candidates.max(1)
     level = int(score.argmax())
@@ -102,12 +115,13 @@ def decode_path(betas: np.ndarray) -> Tuple[int, ...]:
     return tuple(reversed(path))
 
 
-def decode(alphas: np.ndarray,
-           betas: np.ndarray,
-           provenance: Optional[dict] = None) -> Architecture:
+def decode(
+    alphas: np.ndarray, betas: np.ndarray, provenance: Optional[dict] = None
+) -> Architecture:
     """Decode both levels into an :class:`Architecture`."""
     return Architecture(
-        decode_cell(alphas), decode_path(betas), provenance or {})
+        decode_cell(alphas), decode_path(betas), provenance or {}
+    )
 
 
 def alpha_entropy(alphas: np.ndarray) -> float:
@@ -136,8 +150,11 @@ def _as_finite(values, name: str, ndim: int, *last: int) -> np.ndarray:
     if values.ndim != ndim or values.shape[1:] != last or not len(values):
         raise ValueError(
             f'{name} must have shape (n, {", ".join(map(str, last))}), but '
-            f'has {values.shape}; give them as the supernet stores them.')
+            f'has {values.shape}; give them as the supernet stores them.'
+        )
     if not np.isfinite(values).all():
-        raise ValueError(f'{name} hold values that are not finite; the search '
-                         'has diverged, decode an earlier checkpoint.')
+        raise ValueError(
+            f'{name} hold values that are not finite; the search '
+            'has diverged, decode an earlier checkpoint.'
+        )
     return values

@@ -1,7 +1,9 @@
 """An architecture as data: frozen, validated, JSON in and out."""
+
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
 from ..errors import UserError
 from ..utils.files import write_atomically
@@ -16,6 +18,7 @@ DECODABLE = PRIMITIVES[1:]  # 'none' is part of the search, never of a result
 
 class Connection(NamedTuple):
     """One input of a block: the state that is read and the primitive on it."""
+
     input: int
     op: str
 
@@ -25,6 +28,7 @@ class Stage(NamedTuple):
 
     ``last_layer`` is -1 where the run is the stem alone.
     """
+
     level: int
     last_layer: int
 
@@ -58,8 +62,9 @@ class Architecture:
         UserError: If a value is not allowed; the sentence names the field,
             what stands there and what may.
     """
-    cell: Tuple[Tuple[Connection, Connection], ...]
-    path: Tuple[int, ...]
+
+    cell: tuple[tuple[Connection, Connection], ...]
+    path: tuple[int, ...]
     provenance: Mapping = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -79,12 +84,12 @@ class Architecture:
         return len(self.path)
 
     @property
-    def levels(self) -> Tuple[int, ...]:
+    def levels(self) -> tuple[int, ...]:
         """The path as levels 0 .. 3."""
         return tuple(RATES.index(rate) for rate in self.path)
 
     @property
-    def stages(self) -> Tuple[Stage, ...]:
+    def stages(self) -> tuple[Stage, ...]:
         """Runs of equal scale along the path, the stem included.
 
         Stage 0 is at stride 4 and ends in the low-level feature: the last
@@ -92,13 +97,18 @@ class Architecture:
         where the path leaves stride 4 at once. The last stage ends in the
         final feature.
         """
-        levels = (0, ) + self.levels
-        ends = [i for i, level in enumerate(levels)
-                if i + 1 == len(levels) or levels[i + 1] != level]
+        levels = (0,) + self.levels
+        ends = [
+            i
+            for i, level in enumerate(levels)
+            if i + 1 == len(levels) or levels[i + 1] != level
+        ]
         return tuple(Stage(levels[i], i - 1) for i in ends)
 
     @classmethod
-    def from_dict(cls, data: Any, where: str = 'architecture') -> 'Architecture':
+    def from_dict(
+        cls, data: Any, where: str = 'architecture'
+    ) -> 'Architecture':
         """Build from what :meth:`to_dict` gives.
 
         Args:
@@ -118,7 +128,8 @@ class Architecture:
             for name in data:
                 if name not in _FIELD_NAMES:
                     raise UserError(
-                        f'the field {_short(name)} is unknown; {_FIELDS}.')
+                        f'the field {_short(name)} is unknown; {_FIELDS}.'
+                    )
             if data.get('schema', SCHEMA) != SCHEMA:
                 _refuse('schema', data['schema'], repr(SCHEMA))
             version = data.get('version', VERSION)
@@ -133,10 +144,13 @@ class Architecture:
         return dict(
             schema=SCHEMA,
             version=VERSION,
-            cell=[[connection._asdict() for connection in block]
-                  for block in self.cell],
+            cell=[
+                [connection._asdict() for connection in block]
+                for block in self.cell
+            ],
             path=list(self.path),
-            provenance=dict(self.provenance))
+            provenance=dict(self.provenance),
+        )
 
     @classmethod
     def load(cls, file: str) -> 'Architecture':
@@ -149,19 +163,24 @@ class Architecture:
             with open(file, encoding='utf-8') as f:
                 data = json.load(f)
         except OSError as e:
-            raise UserError(f'{file}: the architecture file cannot be read '
-                            f'({e.strerror}); give the path of an '
-                            'architecture.json.') from e
+            raise UserError(
+                f'{file}: the architecture file cannot be read '
+                f'({e.strerror}); give the path of an '
+                'architecture.json.'
+            ) from e
         except (ValueError, RecursionError) as e:
-            raise UserError(f'{file}: this is not valid JSON ({e}); give an '
-                            'architecture.json as tools/decode.py writes '
-                            'it.') from e
+            raise UserError(
+                f'{file}: this is not valid JSON ({e}); give an '
+                'architecture.json as tools/decode.py writes '
+                'it.'
+            ) from e
         if isinstance(data, Mapping):
             for name in ('schema', 'version'):
                 if name not in data:
                     raise UserError(
                         f'{file}: {name} is missing; an architecture file has '
-                        f'"schema": "{SCHEMA}" and "version": {VERSION}.')
+                        f'"schema": "{SCHEMA}" and "version": {VERSION}.'
+                    )
         return cls.from_dict(data, where=str(file))
 
     def dump(self, file: str) -> None:
@@ -171,39 +190,51 @@ class Architecture:
     def _json(self) -> str:
         # One block per line: a cell is read as a table.
         blocks = ',\n    '.join(
-            json.dumps([c._asdict() for c in block]) for block in self.cell)
-        provenance = json.dumps(
-            dict(self.provenance), indent=2).replace('\n', '\n  ')
-        return ('{\n'
-                f'  "schema": "{SCHEMA}",\n'
-                f'  "version": {VERSION},\n'
-                f'  "cell": [\n    {blocks}\n  ],\n'
-                f'  "path": {json.dumps(list(self.path))},\n'
-                f'  "provenance": {provenance}\n'
-                '}\n')
+            json.dumps([c._asdict() for c in block]) for block in self.cell
+        )
+        provenance = json.dumps(dict(self.provenance), indent=2).replace(
+            '\n', '\n  '
+        )
+        return (
+            '{\n'
+            f'  "schema": "{SCHEMA}",\n'
+            f'  "version": {VERSION},\n'
+            f'  "cell": [\n    {blocks}\n  ],\n'
+            f'  "path": {json.dumps(list(self.path))},\n'
+            f'  "provenance": {provenance}\n'
+            '}\n'
+        )
 
     def with_provenance(self, **provenance: Any) -> 'Architecture':
         """The same architecture, with these entries in its provenance."""
-        return replace(
-            self, provenance=dict(self.provenance, **provenance))
+        return replace(self, provenance=dict(self.provenance, **provenance))
 
     def describe(self) -> str:
         """The path and the cell in two short lines, for logs."""
         names = {0: 'H[l-1]', 1: 'H[l-2]'}
-        blocks = (f'{2 + b}: ' + ' + '.join(
-            f'{c.op}({names.get(c.input, c.input)})' for c in block)
-                  for b, block in enumerate(self.cell))
-        return (f'path {"-".join(map(str, self.path))}\n'
-                f'cell {"; ".join(blocks)}')
+        blocks = (
+            f'{2 + b}: '
+            + ' + '.join(
+                f'{c.op}({names.get(c.input, c.input)})' for c in block
+            )
+            for b, block in enumerate(self.cell)
+        )
+        return (
+            f'path {"-".join(map(str, self.path))}\ncell {"; ".join(blocks)}'
+        )
 
 
 def _parse_cell(cell: Any) -> tuple:
     if not isinstance(cell, (list, tuple)) or not cell:
-        _refuse('cell', cell, 'a list of one pair of connections per '
-                'block, with at least one block')
+        _refuse(
+            'cell',
+            cell,
+            'a list of one pair of connections per '
+            'block, with at least one block',
+        )
     return tuple(
-        _parse_block(block, f'cell[{b}]', b)
-        for b, block in enumerate(cell))
+        _parse_block(block, f'cell[{b}]', b) for b, block in enumerate(cell)
+    )
 
 
 def _parse_block(block: Any, name: str, b: int) -> tuple:
@@ -215,9 +246,10 @@ def _parse_block(block: Any, name: str, b: int) -> tuple:
         if isinstance(connection, Connection):
             connection = connection._asdict()
         if not isinstance(connection, Mapping) or set(connection) != {
-                'input', 'op'}:
-            _refuse(at, connection,
-                    'an object with exactly "input" and "op"')
+            'input',
+            'op',
+        }:
+            _refuse(at, connection, 'an object with exactly "input" and "op"')
         state, op = connection['input'], connection['op']
         if not _is_int(state) or not 0 <= state <= b + 1:
             _refuse(f'{at}.input', state, f'a state from 0 to {b + 1}')
@@ -229,19 +261,21 @@ def _parse_block(block: Any, name: str, b: int) -> tuple:
 
 def _parse_path(path: Any) -> tuple:
     if not isinstance(path, (list, tuple)) or not path:
-        _refuse('path', path,
-                'a list of one downsample rate per layer')
+        _refuse('path', path, 'a list of one downsample rate per layer')
     previous = 0
     for i, rate in enumerate(path):
         if not _is_int(rate) or rate not in RATES:
-            _refuse(f'path[{i}]', rate,
-                    f'one of {", ".join(map(str, RATES))}')
+            _refuse(f'path[{i}]', rate, f'one of {", ".join(map(str, RATES))}')
         level = RATES.index(rate)
         if abs(level - previous) > 1:
-            reachable = RATES[max(previous - 1, 0):min(previous + 2,
-                                                       NUM_LEVELS)]
-            _refuse(f'path[{i}]', rate,
-                    f'{" or ".join(map(str, reachable))} after '
-                    f'{path[i - 1] if i else "the stem at 4"}')
+            reachable = RATES[
+                max(previous - 1, 0) : min(previous + 2, NUM_LEVELS)
+            ]
+            _refuse(
+                f'path[{i}]',
+                rate,
+                f'{" or ".join(map(str, reachable))} after '
+                f'{path[i - 1] if i else "the stem at 4"}',
+            )
         previous = level
     return tuple(path)

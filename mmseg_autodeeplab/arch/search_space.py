@@ -11,13 +11,21 @@ Scales are named by downsample rate, 4 * 2 ** level. A transition
 ``[l, source level, direction]`` leads into layer ``l`` from a source of layer
 ``l - 1``; the source of layer 0 is the stem, at level 0.
 """
+
 import math
 
 import numpy as np
 
-PRIMITIVES = ('none', 'max_pool_3x3', 'avg_pool_3x3', 'skip_connect',
-              'sep_conv_3x3', 'sep_conv_5x5', 'atrous_conv_3x3',
-              'atrous_conv_5x5')
+PRIMITIVES = (
+    'none',
+    'max_pool_3x3',
+    'avg_pool_3x3',
+    'skip_connect',
+    'sep_conv_3x3',
+    'sep_conv_5x5',
+    'atrous_conv_3x3',
+    'atrous_conv_5x5',
+)
 NONE = PRIMITIVES.index('none')
 
 RATES = (4, 8, 16, 32)
@@ -52,7 +60,8 @@ def num_blocks_of(num_edges_: int) -> int:
         raise ValueError(
             f'A cell of B >= 1 blocks has B (B + 3) / 2 edges (2, 5, 9, 14, '
             f'20, ...), but {num_edges_} edges were found; give alphas with '
-            'one row per edge.')
+            'one row per edge.'
+        )
     return blocks
 
 
@@ -72,7 +81,9 @@ def transition_mask(num_layers: int) -> np.ndarray:
     for layer in range(num_layers):
         for source in levels_at(layer - 1):
             for direction, step in enumerate(DIRECTIONS):
-                mask[layer, source, direction] = 0 <= source + step < NUM_LEVELS
+                mask[layer, source, direction] = (
+                    0 <= source + step < NUM_LEVELS
+                )
     return mask
 
 
@@ -83,9 +94,11 @@ def incoming(layer: int, level: int) -> list:
         list[tuple[int, int]]: Pairs (source level, direction), finest source
         first.
     """
-    return [(level - step, direction)
-            for direction, step in reversed(list(enumerate(DIRECTIONS)))
-            if level - step in levels_at(layer - 1)]
+    return [
+        (level - step, direction)
+        for direction, step in reversed(list(enumerate(DIRECTIONS)))
+        if level - step in levels_at(layer - 1)
+    ]
 
 
 def count_cells(num_blocks: int) -> int:
@@ -94,8 +107,9 @@ def count_cells(num_blocks: int) -> int:
     Ordered pairs, both branches free to read the same state, ``none``
     included.
     """
-    return math.prod((len(PRIMITIVES) * (block + 2))**2
-                     for block in range(num_blocks))
+    return math.prod(
+        (len(PRIMITIVES) * (block + 2)) ** 2 for block in range(num_blocks)
+    )
 
 
 def count_paths(num_layers: int) -> int:
@@ -106,6 +120,8 @@ def count_paths(num_layers: int) -> int:
     """
     paths = [1] + [0] * (NUM_LEVELS - 1)
     for _ in range(num_layers):
-        paths = [sum(paths[max(level - 1, 0):level + 2])
-                 for level in range(NUM_LEVELS)]
+        paths = [
+            sum(paths[max(level - 1, 0) : level + 2])
+            for level in range(NUM_LEVELS)
+        ]
     return sum(paths)

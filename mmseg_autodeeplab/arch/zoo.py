@@ -1,5 +1,7 @@
 """Published architectures by name, and what an ``arch=`` argument may be."""
-from typing import Mapping, Union
+
+from collections.abc import Mapping
+from typing import Union
 
 from ..errors import UserError
 from .genotype import Architecture, Connection
@@ -17,8 +19,10 @@ ZOO = {
             (Connection(3, 'sep_conv_5x5'), Connection(5, 'atrous_conv_5x5')),
         ),
         path=(4, 4, 4, 8, 16, 8, 16, 16, 32, 32, 16, 8),
-        provenance=dict(paper='https://arxiv.org/abs/1901.02985',
-                        searched_on='Cityscapes')),
+        provenance=dict(
+            paper='https://arxiv.org/abs/1901.02985', searched_on='Cityscapes'
+        ),
+    ),
 }
 
 
@@ -44,4 +48,5 @@ def get_architecture(arch: Union[str, Mapping, Architecture]) -> Architecture:
     raise UserError(
         f'arch is {arch!r}, but must be a name in the zoo '
         f'({", ".join(ZOO)}), the path of a .json file or a dict with cell '
-        'and path.')
+        'and path.'
+    )

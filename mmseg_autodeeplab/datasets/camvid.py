@@ -1,4 +1,5 @@
 """CamVid as the SegNet tutorial distributes it."""
+
 from collections.abc import Sequence
 from typing import Optional
 
@@ -26,23 +27,45 @@ class CamVidDataset(BaseSegDataset):
     """
 
     METAINFO = dict(
-        classes=('sky', 'building', 'pole', 'road', 'pavement', 'tree',
-                 'sign symbol', 'fence', 'car', 'pedestrian', 'bicyclist'),
-        palette=[[128, 128, 128], [128, 0, 0], [192, 192, 128],
-                 [128, 64, 128], [60, 40, 222], [128, 128, 0],
-                 [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0],
-                 [0, 128, 192]])
+        classes=(
+            'sky',
+            'building',
+            'pole',
+            'road',
+            'pavement',
+            'tree',
+            'sign symbol',
+            'fence',
+            'car',
+            'pedestrian',
+            'bicyclist',
+        ),
+        palette=[
+            [128, 128, 128],
+            [128, 0, 0],
+            [192, 192, 128],
+            [128, 64, 128],
+            [60, 40, 222],
+            [128, 128, 0],
+            [192, 128, 128],
+            [64, 64, 128],
+            [64, 0, 128],
+            [64, 64, 0],
+            [0, 128, 192],
+        ],
+    )
 
-    def __init__(self,
-                 img_suffix: str = '.jpg',
-                 seg_map_suffix: str = '.png',
-                 **kwargs) -> None:
+    def __init__(
+        self, img_suffix: str = '.jpg', seg_map_suffix: str = '.png', **kwargs
+    ) -> None:
         super().__init__(
-            img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs)
+            img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs
+        )
 
     @classmethod
     def get_label_map(
-            cls, new_classes: Optional[Sequence] = None) -> dict[int, int]:
+        cls, new_classes: Optional[Sequence] = None
+    ) -> dict[int, int]:
         """Map void to 255, and the classes as ``BaseSegDataset`` does.
 
         ``LoadAnnotations`` applies the map wherever labels are read, so

@@ -1,4 +1,5 @@
 """Small generated scenes that need context at several scales."""
+
 import json
 import os
 import os.path as osp
@@ -16,7 +17,7 @@ GROUND, DISK, SQUARE, TRIANGLE, PEBBLE, BUTTON = range(6)
 SPLITS = ('train', 'val', 'test')
 DOT_RADIUS = (6, 10)  # pixels, the upper end is excluded
 # Circumscribed over inscribed radius.
-SLIMNESS = {DISK: 1., SQUARE: 2**0.5, TRIANGLE: 2.}
+SLIMNESS = {DISK: 1.0, SQUARE: 2**0.5, TRIANGLE: 2.0}
 
 
 @DATASETS.register_module()
@@ -54,43 +55,66 @@ class ShapesDataset(BaseSegDataset):
     # The palette of Okabe and Ito, which colour-blind readers can tell apart.
     METAINFO = dict(
         classes=('ground', 'disk', 'square', 'triangle', 'pebble', 'button'),
-        palette=[[0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115],
-                 [240, 228, 66], [204, 121, 167]])
+        palette=[
+            [0, 0, 0],
+            [230, 159, 0],
+            [86, 180, 233],
+            [0, 158, 115],
+            [240, 228, 66],
+            [204, 121, 167],
+        ],
+    )
 
-    def __init__(self,
-                 split: str = 'train',
-                 num_images: int = 400,
-                 size: tuple[int, int] = (96, 128),
-                 seed: int = 0,
-                 data_root: str = 'data/shapes',
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        split: str = 'train',
+        num_images: int = 400,
+        size: tuple[int, int] = (96, 128),
+        seed: int = 0,
+        data_root: str = 'data/shapes',
+        **kwargs,
+    ) -> None:
         if split not in SPLITS:
-            raise UserError(f'ShapesDataset has the splits {SPLITS}, but '
-                            f'split is {split!r}.')
+            raise UserError(
+                f'ShapesDataset has the splits {SPLITS}, but '
+                f'split is {split!r}.'
+            )
         if not isinstance(num_images, int) or num_images < 1:
-            raise UserError('ShapesDataset needs a positive number of images, '
-                            f'but num_images is {num_images!r}.')
-        if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(
-                isinstance(n, int) and n >= 64 for n in size):
-            raise UserError('ShapesDataset needs a size of two integers, '
-                            'height and width, of 64 pixels or more, but size '
-                            f'is {size!r}.')
+            raise UserError(
+                'ShapesDataset needs a positive number of images, '
+                f'but num_images is {num_images!r}.'
+            )
+        if (
+            not isinstance(size, (list, tuple))
+            or len(size) != 2
+            or not all(isinstance(n, int) and n >= 64 for n in size)
+        ):
+            raise UserError(
+                'ShapesDataset needs a size of two integers, '
+                'height and width, of 64 pixels or more, but size '
+                f'is {size!r}.'
+            )
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise UserError('ShapesDataset needs an integer seed from 0 to '
-                            f'4294967295, but seed is {seed!r}.')
+            raise UserError(
+                'ShapesDataset needs an integer seed from 0 to '
+                f'4294967295, but seed is {seed!r}.'
+            )
         # What the files depend on; the version changes with the scenes.
         self.manifest = dict(
             version=1,
             split=split,
             num_images=num_images,
             size=list(size),
-            seed=seed)
+            seed=seed,
+        )
         super().__init__(
             data_root=data_root,
             data_prefix=dict(
-                img_path=f'{split}/images', seg_map_path=f'{split}/labels'),
+                img_path=f'{split}/images', seg_map_path=f'{split}/labels'
+            ),
             img_suffix='.png',
-            **kwargs)
+            **kwargs,
+        )
 
     def load_data_list(self) -> list[dict]:
         """Write the scenes if they do not exist, then list them.
@@ -105,8 +129,9 @@ class ShapesDataset(BaseSegDataset):
         return super().load_data_list()
 
 
-def draw_scene(size: tuple[int, int],
-               entropy: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def draw_scene(
+    size: tuple[int, int], entropy: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw one scene.
 
     Integer arithmetic and numpy's frozen random stream make the pixels the
@@ -140,7 +165,7 @@ def draw_scene(size: tuple[int, int],
     for low, high, tries in ((24, 33, area // 1500), (14, 22, area // 600)):
         for _ in range(tries):
             kind = (DISK, SQUARE, TRIANGLE)[rng.randint(3)]
-            radius = int(rng.randint(low, high) * SLIMNESS[kind]**0.4)
+            radius = int(rng.randint(low, high) * SLIMNESS[kind] ** 0.4)
             x, y = _place(rng, size, radius)
             if _is_free(x, y, radius, shapes):
                 colour = paint(x, y, radius, kind, base)
@@ -163,26 +188,31 @@ def draw_scene(size: tuple[int, int],
     return image, label
 
 
-def _noise(rng: np.random.RandomState, size: tuple[int, int],
-           cell: int) -> np.ndarray:
+def _noise(
+    rng: np.random.RandomState, size: tuple[int, int], cell: int
+) -> np.ndarray:
     """Smooth noise in -128..127 of shape (H, W, 1), blobs of ``cell`` px."""
     height, width = size
     grid = rng.randint(0, 256, (height // cell + 2, width // cell + 2))
     noise = cv2.resize(
-        grid.astype(np.uint8), (width, height),
-        interpolation=cv2.INTER_LINEAR_EXACT)
+        grid.astype(np.uint8),
+        (width, height),
+        interpolation=cv2.INTER_LINEAR_EXACT,
+    )
     return noise.astype(np.int16)[..., None] - 128
 
 
-def _texture(rng: np.random.RandomState, size: tuple[int, int],
-             base: np.ndarray) -> np.ndarray:
+def _texture(
+    rng: np.random.RandomState, size: tuple[int, int], base: np.ndarray
+) -> np.ndarray:
     """Blobs and stripes around a colour: int16 of shape (H, W, 3)."""
     a, b = rng.randint(-4, 5, 2)
-    y, x = np.ogrid[:size[0], :size[1]]
+    y, x = np.ogrid[: size[0], : size[1]]
     stripes = (a * x + b * y) // rng.randint(12, 33) % 2 * 2 - 1
     blobs = _noise(rng, size, rng.randint(4, 13))
     texture = blobs * rng.randint(0, 51, 3) // 128 + (
-        stripes[..., None] * rng.randint(0, 25, 3))
+        stripes[..., None] * rng.randint(0, 25, 3)
+    )
     return (base + texture).astype(np.int16)
 
 
@@ -194,24 +224,35 @@ def _contrasting(rng: np.random.RandomState, under: np.ndarray) -> np.ndarray:
             return colour
 
 
-def _place(rng: np.random.RandomState, size: tuple[int, int],
-           radius: int) -> tuple[int, int]:
+def _place(
+    rng: np.random.RandomState, size: tuple[int, int], radius: int
+) -> tuple[int, int]:
     """A random centre (x, y), the circle inside the image if it can be."""
     height, width = size
     margin = radius + 2
     return tuple(
         int(rng.randint(margin, n - margin)) if n > 2 * margin else n // 2
-        for n in (width, height))
+        for n in (width, height)
+    )
 
 
 def _is_free(x: int, y: int, radius: int, others: list) -> bool:
     """Whether a circle keeps 3 pixels from all other circles."""
-    return all((x - other[0])**2 + (y - other[1])**2 >
-               (radius + other[2] + 3)**2 for other in others)
+    return all(
+        (x - other[0]) ** 2 + (y - other[1]) ** 2
+        > (radius + other[2] + 3) ** 2
+        for other in others
+    )
 
 
-def _mask(rng: np.random.RandomState, size: tuple[int, int], x: int, y: int,
-          radius: int, kind: int) -> np.ndarray:
+def _mask(
+    rng: np.random.RandomState,
+    size: tuple[int, int],
+    x: int,
+    y: int,
+    radius: int,
+    kind: int,
+) -> np.ndarray:
     """Pixels of a shape of random orientation: bool of shape (H, W)."""
     mask = np.zeros(size, np.uint8)
     sides = {SQUARE: 4, TRIANGLE: 3}.get(kind)
@@ -235,8 +276,8 @@ def _write_scenes(folder: str, manifest: dict) -> None:
         for i in range(manifest['num_images']):
             image, label = draw_scene(
                 manifest['size'],
-                [manifest['seed'],
-                 SPLITS.index(manifest['split']), i])
+                [manifest['seed'], SPLITS.index(manifest['split']), i],
+            )
             for root, array in ((images, image), (labels, label)):
                 path = osp.join(root, f'{i:05d}.png')
                 if not cv2.imwrite(path, array):
@@ -257,11 +298,15 @@ def _check_manifest(folder: str, manifest: dict) -> None:
     """Raise a UserError unless the folder holds the scenes asked for."""
     path = osp.join(folder, 'manifest.json')
     if not osp.isfile(path):
-        raise UserError(f'{folder} exists but was not written by '
-                        'ShapesDataset: choose another data_root.')
+        raise UserError(
+            f'{folder} exists but was not written by '
+            'ShapesDataset: choose another data_root.'
+        )
     with open(path) as file:
         found = json.load(file)
     if found != manifest:
-        raise UserError(f'{folder} holds scenes of {found}, not of '
-                        f'{manifest}: choose another data_root, or delete '
-                        'that folder.')
+        raise UserError(
+            f'{folder} holds scenes of {found}, not of '
+            f'{manifest}: choose another data_root, or delete '
+            'that folder.'
+        )

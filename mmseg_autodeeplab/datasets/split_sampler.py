@@ -1,4 +1,5 @@
 """Endless sampling from one part of a data set."""
+
 import hashlib
 import logging
 import os
@@ -58,23 +59,31 @@ class SplitInfiniteSampler(InfiniteSampler):
         ...     sampler=dict(type='SplitInfiniteSampler', part='A'))
     """
 
-    def __init__(self,
-                 dataset: Sized,
-                 part: str = 'A',
-                 ratio: float = 0.5,
-                 split_seed: int = 0,
-                 shuffle: bool = True,
-                 seed: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        dataset: Sized,
+        part: str = 'A',
+        ratio: float = 0.5,
+        split_seed: int = 0,
+        shuffle: bool = True,
+        seed: Optional[int] = None,
+    ) -> None:
         if part not in ('A', 'B'):
-            raise UserError("SplitInfiniteSampler needs part='A' or "
-                            f"part='B', but part is {part!r}.")
+            raise UserError(
+                "SplitInfiniteSampler needs part='A' or "
+                f"part='B', but part is {part!r}."
+            )
         if not isinstance(ratio, (int, float)) or not 0 < ratio < 1:
-            raise UserError('SplitInfiniteSampler needs a ratio between 0 '
-                            f'and 1, but ratio is {ratio!r}.')
+            raise UserError(
+                'SplitInfiniteSampler needs a ratio between 0 '
+                f'and 1, but ratio is {ratio!r}.'
+            )
         if not isinstance(split_seed, int) or not 0 <= split_seed < 2**32:
-            raise UserError('SplitInfiniteSampler needs an integer '
-                            'split_seed from 0 to 4294967295, but '
-                            f'split_seed is {split_seed!r}.')
+            raise UserError(
+                'SplitInfiniteSampler needs an integer '
+                'split_seed from 0 to 4294967295, but '
+                f'split_seed is {split_seed!r}.'
+            )
         super().__init__(dataset, shuffle=shuffle, seed=seed)
         self.part = part
 
@@ -84,7 +93,8 @@ class SplitInfiniteSampler(InfiniteSampler):
         if not 0 < num_a < len(unique):
             raise UserError(
                 f'A split of {len(unique)} images with ratio {ratio} leaves a '
-                'part without an image: use more images or another ratio.')
+                'part without an image: use more images or another ratio.'
+            )
         # RandomState's stream is frozen across numpy versions.
         order = np.random.RandomState(split_seed).permutation(len(unique))
         parts = dict(A=sorted(order[:num_a]), B=sorted(order[num_a:]))
@@ -95,8 +105,9 @@ class SplitInfiniteSampler(InfiniteSampler):
         self.size = len(self.part_indices)
 
         root = len(osp.commonprefix(unique))
-        text = '\n\n'.join('\n'.join(unique[i][root:] for i in parts[p])
-                           for p in 'AB')
+        text = '\n\n'.join(
+            '\n'.join(unique[i][root:] for i in parts[p]) for p in 'AB'
+        )
         self.split_id = hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
 
     def _infinite_indices(self) -> Iterator[int]:
@@ -124,12 +135,14 @@ def _identities(dataset: Sized) -> list[str]:
         raise UserError(
             f'{name} cannot be split because it may repeat images and does '
             "not tell their 'img_path': wrap data sets that do, or use no "
-            'wrapper.')
+            'wrapper.'
+        )
     print_log(
         f"{name} does not tell its images' 'img_path', so it is split by "
         'index, which holds only while its order stays the same.',
         logger='current',
-        level=logging.WARNING)
+        level=logging.WARNING,
+    )
     return [f'{i:09d}' for i in range(len(dataset))]
 
 
@@ -139,10 +152,12 @@ def _refuse_mixing(dataset: Sized) -> None:
     # ``MultiImageMixDataset``; in other data sets the pipeline is a Compose
     # and none of its transforms is given other images.
     if isinstance(pipeline, list) and any(
-            hasattr(transform, 'get_indices') for transform in pipeline):
+        hasattr(transform, 'get_indices') for transform in pipeline
+    ):
         raise UserError(
             f'{type(dataset).__name__} mixes images of both parts into one '
-            'sample: remove it, or its mixing transforms, from the search.')
+            'sample: remove it, or its mixing transforms, from the search.'
+        )
     inner = getattr(dataset, 'datasets', None)
     for child in inner or [getattr(dataset, 'dataset', None)]:
         if child is not None:

@@ -1,4 +1,5 @@
 """What the runner needs for a search."""
+
 from .hooks import ArchSearchHook
 
 __all__ = ['ArchSearchHook']

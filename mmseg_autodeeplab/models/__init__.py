@@ -1,8 +1,11 @@
 """Networks: they never know the runner."""
+
 from .backbones import AutoDeepLab, AutoDeepLabSupernet
 from .decode_heads import AutoDeepLabHead, AutoDeepLabSearchHead
 
 __all__ = [
-    'AutoDeepLab', 'AutoDeepLabHead', 'AutoDeepLabSearchHead',
-    'AutoDeepLabSupernet'
+    'AutoDeepLab',
+    'AutoDeepLabHead',
+    'AutoDeepLabSearchHead',
+    'AutoDeepLabSupernet',
 ]

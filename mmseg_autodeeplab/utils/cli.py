@@ -1,4 +1,5 @@
 """What the command line tools share: options, configs, errors."""
+
 import inspect
 import os
 import os.path as osp
@@ -25,7 +26,8 @@ def user_errors():
     except FileNotFoundError as error:
         raise SystemExit(
             f'Error: {_sentence(error)}: check the paths in the config, or '
-            'set them with --cfg-options') from None
+            'set them with --cfg-options'
+        ) from None
 
 
 def _sentence(error):
@@ -46,7 +48,8 @@ def add_config_arguments(parser):
         default={},
         metavar='KEY=VALUE',
         help='override settings of the config; lists as KEY="[a,b]" or '
-        'KEY=a,b, nested ones as KEY="[(a,b),(c,d)]", without spaces')
+        'KEY=a,b, nested ones as KEY="[(a,b),(c,d)]", without spaces',
+    )
 
 
 def add_runner_arguments(parser):
@@ -56,7 +59,8 @@ def add_runner_arguments(parser):
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher')
+        help='job launcher',
+    )
     # Some launchers pass it as an option, others as a variable.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
@@ -84,14 +88,20 @@ def load_config(args):
     except ImportError:  # Of a custom import: says itself where it fails.
         raise
     except Exception as error:  # A config is code: anything may go wrong.
-        raise UserError(f'cannot read the config {args.config}: '
-                        f'{type(error).__name__}: {error}') from error
+        raise UserError(
+            f'cannot read the config {args.config}: '
+            f'{type(error).__name__}: {error}'
+        ) from error
     if 'launcher' in args:
         cfg.launcher = args.launcher
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-        cfg.work_dir = args.work_dir or cfg.get('work_dir') or osp.join(
-            'work_dirs',
-            osp.splitext(osp.basename(args.config))[0])
+        cfg.work_dir = (
+            args.work_dir
+            or cfg.get('work_dir')
+            or osp.join(
+                'work_dirs', osp.splitext(osp.basename(args.config))[0]
+            )
+        )
     return cfg
 
 
@@ -99,8 +109,9 @@ def check_keys(cfg, *keys):
     """Raise a :class:`UserError` where a config lacks one of the keys."""
     for key in keys:
         if cfg.get(key) is None:
-            raise UserError(f'the config {cfg.filename} has no {key}, which '
-                            'is needed here')
+            raise UserError(
+                f'the config {cfg.filename} has no {key}, which is needed here'
+            )
 
 
 def check_checkpoint(path):
@@ -127,8 +138,9 @@ def check_data(cfg, *parts):
     for part in parts:
         loader = cfg.get(f'{part}_dataloader')
         if loader is not None:
-            for key, dataset in _datasets(loader.dataset,
-                                          f'{part}_dataloader.dataset'):
+            for key, dataset in _datasets(
+                loader.dataset, f'{part}_dataloader.dataset'
+            ):
                 _check_dataset(dataset, key, labels=part != 'test')
 
 
@@ -153,23 +165,30 @@ def _check_dataset(dataset, key, labels):
     root = dataset.get('data_root') or ''
     prefix = dataset.get('data_prefix') or {}
     paths = [root, osp.join(root, dataset.get('ann_file') or '')] + [
-        osp.join(root, path) for name, path in prefix.items()
-        if path is not None and (labels or name.startswith('img'))]
+        osp.join(root, path)
+        for name, path in prefix.items()
+        if path is not None and (labels or name.startswith('img'))
+    ]
     for path in paths:
         if path and '://' not in path and not osp.exists(path):
             raise UserError(
                 f'{path} does not exist: check data_root and data_prefix of '
-                f'{key}, or pass --cfg-options {key}.data_root=FOLDER')
+                f'{key}, or pass --cfg-options {key}.data_root=FOLDER'
+            )
 
     images = prefix.get('img_path')
     suffix = dataset.get('img_suffix') or _default(cls, 'img_suffix')
     if images is None or suffix is None or dataset.get('ann_file'):
         return
     images = osp.join(root, images)
-    if '://' not in images and next(
-            scandir(images, suffix, recursive=True), None) is None:
-        raise UserError(f'{images} has no file that ends in {suffix}: check '
-                        f'data_root, data_prefix and img_suffix of {key}')
+    if (
+        '://' not in images
+        and next(scandir(images, suffix, recursive=True), None) is None
+    ):
+        raise UserError(
+            f'{images} has no file that ends in {suffix}: check '
+            f'data_root, data_prefix and img_suffix of {key}'
+        )
 
 
 def _default(cls, name):

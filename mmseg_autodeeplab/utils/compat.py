@@ -3,6 +3,7 @@
 Each function looks for its gap itself, rather than at a version, and changes
 nothing where there is none.
 """
+
 import importlib.util
 import inspect
 import io
@@ -50,7 +51,8 @@ class _MissingOp(type):
         raise UserError(
             f'{cls.__module__}.{cls.__name__} needs compiled mmcv, but mmcv '
             f'{mmcv.__version__} is installed without its ops (mmcv-lite): '
-            'uninstall it and install mmcv==2.1.0 built with ops')
+            'uninstall it and install mmcv==2.1.0 built with ops'
+        )
 
 
 class _Ops(ModuleType):
@@ -84,7 +86,8 @@ class _OpsFinder(MetaPathFinder, Loader):
 def _stub_missing_ops():
     # Where the extension exists but is broken, mmcv.ops says so better.
     if importlib.util.find_spec('mmcv._ext') is None and not any(
-            isinstance(finder, _OpsFinder) for finder in sys.meta_path):
+        isinstance(finder, _OpsFinder) for finder in sys.meta_path
+    ):
         sys.meta_path.insert(0, _OpsFinder())
 
 
@@ -128,14 +131,17 @@ def load_url(url, **kwargs):
     except pickle.UnpicklingError as error:
         raise UserError(
             f'{url} holds more than weights, which may run code: if you trust '
-            'it, download it and give its path') from error
+            'it, download it and give its path'
+        ) from error
 
 
 def _load_checkpoints_by_origin():
     if _torch_loads_weights_only() and 'weights_only' not in inspect.getsource(
-            checkpoint.load_from_local):
+        checkpoint.load_from_local
+    ):
         checkpoint.CheckpointLoader.register_scheme(
-            prefixes='', loader=load_from_local, force=True)
+            prefixes='', loader=load_from_local, force=True
+        )
         checkpoint.load_url = load_url
 
 
@@ -177,7 +183,8 @@ def get_installed_path(package):
         origin = _origin(modules.split()[0])
     if origin is None:
         raise ModuleNotFoundError(
-            f'{package} is not installed, or is a namespace package')
+            f'{package} is not installed, or is a namespace package'
+        )
     return osp.dirname(origin)
 
 
@@ -204,6 +211,8 @@ def _find_packages_without_pkg_resources():
     for new in (is_installed, get_installed_path):
         old = getattr(package_utils, new.__name__)
         for name, module in list(sys.modules.items()):
-            if (name.partition('.')[0] == 'mmengine'
-                    and vars(module).get(new.__name__) is old):
+            if (
+                name.partition('.')[0] == 'mmengine'
+                and vars(module).get(new.__name__) is old
+            ):
                 setattr(module, new.__name__, new)

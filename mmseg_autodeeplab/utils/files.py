@@ -1,4 +1,5 @@
 """Files that are complete or absent."""
+
 import os
 import tempfile
 

@@ -1,14 +1,24 @@
 """Decoding against exhaustive enumeration, and the softmaxes behind it."""
+
 import itertools
 
 import numpy as np
 import pytest
 
-from mmseg_autodeeplab.arch import (PRIMITIVES, RATES, alpha_entropy,
-                                    alpha_probabilities, beta_entropy,
-                                    beta_probabilities, block_edges, decode,
-                                    decode_cell, decode_path, num_edges,
-                                    transition_mask)
+from mmseg_autodeeplab.arch import (
+    PRIMITIVES,
+    RATES,
+    alpha_entropy,
+    alpha_probabilities,
+    beta_entropy,
+    beta_probabilities,
+    block_edges,
+    decode,
+    decode_cell,
+    decode_path,
+    num_edges,
+    transition_mask,
+)
 
 
 def brute_force_path(betas):
@@ -19,11 +29,14 @@ def brute_force_path(betas):
         steps = [b - a for a, b in zip((0, *levels), levels)]
         if any(abs(step) > 1 for step in steps):
             continue
-        p = np.prod([
-            probabilities[layer, source, step + 1]
-            for layer, (source, step) in enumerate(
-                zip((0, *levels), steps))
-        ])
+        p = np.prod(
+            [
+                probabilities[layer, source, step + 1]
+                for layer, (source, step) in enumerate(
+                    zip((0, *levels), steps)
+                )
+            ]
+        )
         if p > best_p:
             best, best_p = levels, p
     return tuple(RATES[level] for level in best)
@@ -54,7 +67,8 @@ def test_cell_is_that_of_enumeration(num_blocks):
     for _ in range(20):
         alphas = rng.randn(num_edges(num_blocks), len(PRIMITIVES))
         assert decode_cell(alphas) == tuple(
-            brute_force_block(alphas, block) for block in range(num_blocks))
+            brute_force_block(alphas, block) for block in range(num_blocks)
+        )
 
 
 def test_none_is_never_decoded_but_weakens_its_edge():
@@ -62,12 +76,10 @@ def test_none_is_never_decoded_but_weakens_its_edge():
     alphas[:, 0] = 10  # none is by far the strongest everywhere
     alphas[0, 5] = 2
     alphas[1, 3] = 1
-    assert decode_cell(alphas) == (((0, 'sep_conv_5x5'), (1,
-                                                          'skip_connect')), )
+    assert decode_cell(alphas) == (((0, 'sep_conv_5x5'), (1, 'skip_connect')),)
     # More 'none' on edge 0 makes edge 1 the stronger one.
     alphas[0, 0] = 12
-    assert decode_cell(alphas) == (((1, 'skip_connect'), (0,
-                                                          'sep_conv_5x5')), )
+    assert decode_cell(alphas) == (((1, 'skip_connect'), (0, 'sep_conv_5x5')),)
 
 
 def test_operations_stay_with_their_edges():
@@ -85,10 +97,11 @@ def test_operations_stay_with_their_edges():
 
 def test_ties_go_to_the_lower_index():
     architecture = decode(np.zeros((num_edges(3), 8)), np.zeros((5, 4, 3)))
-    assert architecture.cell == (((0, 'max_pool_3x3'),
-                                  (1, 'max_pool_3x3')), ) * 3
+    assert (
+        architecture.cell == (((0, 'max_pool_3x3'), (1, 'max_pool_3x3')),) * 3
+    )
     # At stride 4 only two transitions share the probability, so 4 it is.
-    assert architecture.path == (4, ) * 5
+    assert architecture.path == (4,) * 5
 
 
 def test_transitions_out_of_every_source_sum_to_one():
@@ -98,14 +111,16 @@ def test_transitions_out_of_every_source_sum_to_one():
     assert (probabilities[~mask] == 0).all()
     assert (probabilities[mask] > 0).all()
     np.testing.assert_allclose(
-        probabilities.sum(-1), mask.any(-1).astype(float), atol=1e-12)
+        probabilities.sum(-1), mask.any(-1).astype(float), atol=1e-12
+    )
 
 
 def test_masked_betas_have_no_say():
     betas = np.random.RandomState(0).randn(6, 4, 3)
     loud = np.where(transition_mask(6), betas, 1e3)
     np.testing.assert_array_equal(
-        beta_probabilities(betas), beta_probabilities(loud))
+        beta_probabilities(betas), beta_probabilities(loud)
+    )
     assert decode_path(betas) == decode_path(loud)
 
 
@@ -128,23 +143,29 @@ def test_entropies():
     assert beta_entropy(sharp[1]) < expected / 2
 
 
-@pytest.mark.parametrize('alphas', [
-    np.full((20, 8), np.nan),
-    np.zeros((20, 7)),
-    np.zeros((8, )),
-    np.zeros((0, 8)),
-    np.zeros((21, 8)),
-])
+@pytest.mark.parametrize(
+    'alphas',
+    [
+        np.full((20, 8), np.nan),
+        np.zeros((20, 7)),
+        np.zeros((8,)),
+        np.zeros((0, 8)),
+        np.zeros((21, 8)),
+    ],
+)
 def test_alphas_that_are_none(alphas):
     with pytest.raises(ValueError):
         decode_cell(alphas)
 
 
-@pytest.mark.parametrize('betas', [
-    np.full((12, 4, 3), np.inf),
-    np.zeros((12, 3, 3)),
-    np.zeros((0, 4, 3)),
-])
+@pytest.mark.parametrize(
+    'betas',
+    [
+        np.full((12, 4, 3), np.inf),
+        np.zeros((12, 3, 3)),
+        np.zeros((0, 4, 3)),
+    ],
+)
 def test_betas_that_are_none(betas):
     with pytest.raises(ValueError):
         decode_path(betas)

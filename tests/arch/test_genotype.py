@@ -1,30 +1,40 @@
 """Round trips, and one sentence for every kind of nonsense."""
+
 import json
 
 import numpy as np
 import pytest
 
-from mmseg_autodeeplab.arch import (ZOO, Architecture, Connection, decode,
-                                    get_architecture, num_edges)
+from mmseg_autodeeplab.arch import (
+    ZOO,
+    Architecture,
+    Connection,
+    decode,
+    get_architecture,
+    num_edges,
+)
 
 
 def random_architecture(seed, num_blocks=5, num_layers=12):
     rng = np.random.RandomState(seed)
     return decode(
-        rng.randn(num_edges(num_blocks), 8), rng.randn(num_layers, 4, 3))
+        rng.randn(num_edges(num_blocks), 8), rng.randn(num_layers, 4, 3)
+    )
 
 
 def valid():
     return json.loads(json.dumps(ZOO['autodeeplab'].to_dict()))
 
 
-@pytest.mark.parametrize('num_blocks,num_layers', [(1, 3), (3, 8), (5, 12),
-                                                   (7, 20)])
+@pytest.mark.parametrize(
+    'num_blocks,num_layers', [(1, 3), (3, 8), (5, 12), (7, 20)]
+)
 def test_round_trip(tmp_path, num_blocks, num_layers):
     file = tmp_path / 'new' / 'architecture.json'
     for seed in range(5):
         architecture = random_architecture(
-            seed, num_blocks, num_layers).with_provenance(metrics={'x': 0.5})
+            seed, num_blocks, num_layers
+        ).with_provenance(metrics={'x': 0.5})
         architecture.dump(file)
         loaded = Architecture.load(file)
         assert loaded == architecture
@@ -41,13 +51,10 @@ def test_the_file_is_the_documented_one(tmp_path):
     assert list(data) == ['schema', 'version', 'cell', 'path', 'provenance']
     assert data['schema'] == 'mmseg_autodeeplab/architecture'
     assert data['version'] == 1
-    assert data['cell'][0] == [{
-        'input': 1,
-        'op': 'atrous_conv_5x5'
-    }, {
-        'input': 0,
-        'op': 'sep_conv_3x3'
-    }]
+    assert data['cell'][0] == [
+        {'input': 1, 'op': 'atrous_conv_5x5'},
+        {'input': 0, 'op': 'sep_conv_3x3'},
+    ]
     assert data['path'] == [4, 4, 4, 8, 16, 8, 16, 16, 32, 32, 16, 8]
 
 
@@ -65,15 +72,22 @@ def test_the_published_architecture():
     """The table of hidden states of the authors' code."""
     indices = [1, 0, 1, 0, 3, 1, 4, 2, 3, 5]
     operations = [
-        'atrous_5x5', 'separable_3x3_2', 'separable_3x3_2', 'atrous_3x3',
-        'separable_3x3_2', 'separable_3x3_2', 'separable_5x5_2',
-        'separable_5x5_2', 'separable_5x5_2', 'atrous_5x5'
+        'atrous_5x5',
+        'separable_3x3_2',
+        'separable_3x3_2',
+        'atrous_3x3',
+        'separable_3x3_2',
+        'separable_3x3_2',
+        'separable_5x5_2',
+        'separable_5x5_2',
+        'separable_5x5_2',
+        'atrous_5x5',
     ]
     names = {
         'atrous_3x3': 'atrous_conv_3x3',
         'atrous_5x5': 'atrous_conv_5x5',
         'separable_3x3_2': 'sep_conv_3x3',
-        'separable_5x5_2': 'sep_conv_5x5'
+        'separable_5x5_2': 'sep_conv_5x5',
     }
     flat = [c for block in ZOO['autodeeplab'].cell for c in block]
     assert [c.input for c in flat] == indices
@@ -81,13 +95,18 @@ def test_the_published_architecture():
     assert ZOO['autodeeplab'].levels == (0, 0, 0, 1, 2, 1, 2, 2, 3, 3, 2, 1)
 
 
-@pytest.mark.parametrize('path,stages', [
-    ((4, 4, 4, 8, 16, 8, 16, 16, 32, 32, 16, 8),
-     [(0, 2), (1, 3), (2, 4), (1, 5), (2, 7), (3, 9), (2, 10), (1, 11)]),
-    ((8, 16, 8), [(0, -1), (1, 0), (2, 1), (1, 2)]),
-    ((4, 8, 4), [(0, 0), (1, 1), (0, 2)]),
-    ((4, 4, 4), [(0, 2)]),
-])
+@pytest.mark.parametrize(
+    'path,stages',
+    [
+        (
+            (4, 4, 4, 8, 16, 8, 16, 16, 32, 32, 16, 8),
+            [(0, 2), (1, 3), (2, 4), (1, 5), (2, 7), (3, 9), (2, 10), (1, 11)],
+        ),
+        ((8, 16, 8), [(0, -1), (1, 0), (2, 1), (1, 2)]),
+        ((4, 8, 4), [(0, 0), (1, 1), (0, 2)]),
+        ((4, 4, 4), [(0, 2)]),
+    ],
+)
 def test_stages(path, stages):
     cell = ZOO['autodeeplab'].cell
     assert list(map(tuple, Architecture(cell, path).stages)) == stages
@@ -123,18 +142,16 @@ NONSENSE = {
     'cell[1] is None': at('cell', 1, value=None),
     'cell[0][0] is': at('cell', 0, 0, value={'input': 0}),
     'cell[0][1] is': at(
-        'cell', 0, 1, value={
-            'input': 0,
-            'op': 'skip_connect',
-            'x': 1
-        }),
+        'cell', 0, 1, value={'input': 0, 'op': 'skip_connect', 'x': 1}
+    ),
     'cell[0][0].input is 2': at('cell', 0, 0, 'input', value=2),
     'cell[4][1].input is -1': at('cell', 4, 1, 'input', value=-1),
     'cell[4][1].input is True': at('cell', 4, 1, 'input', value=True),
     "cell[4][1].input is '1'": at('cell', 4, 1, 'input', value='1'),
     "cell[2][0].op is 'none'": at('cell', 2, 0, 'op', value='none'),
-    "cell[2][0].op is 'sep_conv_7x7'":
-    at('cell', 2, 0, 'op', value='sep_conv_7x7'),
+    "cell[2][0].op is 'sep_conv_7x7'": at(
+        'cell', 2, 0, 'op', value='sep_conv_7x7'
+    ),
     'cell[2][0].op is 4': at('cell', 2, 0, 'op', value=4),
     'path is []': change(path=[]),
     'path is 4': change(path=4),
@@ -160,10 +177,18 @@ def test_a_file_that_is_no_architecture(tmp_path, text):
     assert '\n' not in message and message.endswith('.')
 
 
-@pytest.mark.parametrize('content', [
-    b'', b'{', b'\xff\xfe', b'nonsense', b'[' * 100000, b'1' * 5000,
-    b'__import__("os").system("true")'
-])
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'',
+        b'{',
+        b'\xff\xfe',
+        b'nonsense',
+        b'[' * 100000,
+        b'1' * 5000,
+        b'__import__("os").system("true")',
+    ],
+)
 def test_a_file_that_is_not_json(tmp_path, content):
     file = tmp_path / 'a.json'
     file.write_bytes(content)
@@ -195,13 +220,17 @@ def test_what_arch_may_be(tmp_path):
     assert get_architecture(str(file)) == published
     assert get_architecture(published.to_dict()) == published
     # As it stands in a config: no schema, no version.
-    assert get_architecture(
-        dict(cell=published.to_dict()['cell'],
-             path=list(published.path))) == published
+    assert (
+        get_architecture(
+            dict(cell=published.to_dict()['cell'], path=list(published.path))
+        )
+        == published
+    )
 
 
-@pytest.mark.parametrize('arch', ['autodeeplabs', '', 3, None, ['autodeeplab']
-                                  ])
+@pytest.mark.parametrize(
+    'arch', ['autodeeplabs', '', 3, None, ['autodeeplab']]
+)
 def test_what_arch_may_not_be(arch):
     with pytest.raises(ValueError, match=r'name in the zoo \(autodeeplab\)'):
         get_architecture(arch)
@@ -214,10 +243,14 @@ def test_it_is_frozen():
 
 def test_describe_names_path_and_every_connection():
     text = Architecture(
-        [[Connection(1, 'skip_connect'),
-          Connection(0, 'sep_conv_3x3')],
-         [Connection(2, 'max_pool_3x3'),
-          Connection(0, 'atrous_conv_5x5')]], [8, 16, 8]).describe()
-    assert text == ('path 8-16-8\n'
-                    'cell 2: skip_connect(H[l-2]) + sep_conv_3x3(H[l-1]); '
-                    '3: max_pool_3x3(2) + atrous_conv_5x5(H[l-1])')
+        [
+            [Connection(1, 'skip_connect'), Connection(0, 'sep_conv_3x3')],
+            [Connection(2, 'max_pool_3x3'), Connection(0, 'atrous_conv_5x5')],
+        ],
+        [8, 16, 8],
+    ).describe()
+    assert text == (
+        'path 8-16-8\n'
+        'cell 2: skip_connect(H[l-2]) + sep_conv_3x3(H[l-1]); '
+        '3: max_pool_3x3(2) + atrous_conv_5x5(H[l-1])'
+    )

@@ -1,11 +1,20 @@
 """Counts and indices against the paper and against enumeration."""
+
 import itertools
 
 import pytest
 
-from mmseg_autodeeplab.arch import (PRIMITIVES, RATES, block_edges,
-                                    count_cells, count_paths, incoming,
-                                    levels_at, num_edges, transition_mask)
+from mmseg_autodeeplab.arch import (
+    PRIMITIVES,
+    RATES,
+    block_edges,
+    count_cells,
+    count_paths,
+    incoming,
+    levels_at,
+    num_edges,
+    transition_mask,
+)
 from mmseg_autodeeplab.arch.search_space import num_blocks_of
 
 
@@ -43,8 +52,11 @@ def test_cells_are_counted_as_enumerated(num_blocks):
 
 @pytest.mark.parametrize('num_blocks', [1, 3, 5, 7])
 def test_edges_are_ordered_by_block_then_state(num_blocks):
-    edges = [(block, state) for block in range(num_blocks)
-             for state in range(block + 2)]
+    edges = [
+        (block, state)
+        for block in range(num_blocks)
+        for state in range(block + 2)
+    ]
     assert num_edges(num_blocks) == len(edges)
     assert num_blocks_of(len(edges)) == num_blocks
     for block in range(num_blocks):
@@ -72,15 +84,18 @@ def test_transitions_are_those_that_walks_take(num_layers):
 @pytest.mark.parametrize('layer', range(5))
 def test_incoming_agrees_with_the_mask(layer):
     mask = transition_mask(5)
-    found = {(source, direction)
-             for level in levels_at(layer)
-             for source, direction in incoming(layer, level)}
+    found = {
+        (source, direction)
+        for level in levels_at(layer)
+        for source, direction in incoming(layer, level)
+    }
     assert found == {tuple(map(int, i)) for i in zip(*mask[layer].nonzero())}
     for level in levels_at(layer):
         edges = incoming(layer, level)
         assert edges == sorted(edges)  # finest source first
-        assert all(source + direction - 1 == level
-                   for source, direction in edges)
+        assert all(
+            source + direction - 1 == level for source, direction in edges
+        )
 
 
 def test_scales():

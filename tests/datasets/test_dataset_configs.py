@@ -18,15 +18,21 @@ def test_base_configs_name_what_exists(name):
     cfg = Config.fromfile(BASES / f'{name}.py')
     assert not {'custom_imports', 'default_scope'} & set(cfg)
     with DefaultScope.overwrite_default_scope('mmseg'):
-        for pipeline in (cfg.train_pipeline, cfg.test_pipeline,
-                         cfg.tta_pipeline):
+        for pipeline in (
+            cfg.train_pipeline,
+            cfg.test_pipeline,
+            cfg.tta_pipeline,
+        ):
             for transform in pipeline:
                 TRANSFORMS.build(transform)
         for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
             METRICS.build(evaluator)
     assert cfg.train_dataloader.sampler.type == 'InfiniteSampler'
-    for loader in (cfg.train_dataloader, cfg.val_dataloader,
-                   cfg.test_dataloader):
+    for loader in (
+        cfg.train_dataloader,
+        cfg.val_dataloader,
+        cfg.test_dataloader,
+    ):
         assert loader.num_workers == 2 and loader.persistent_workers
 
 
@@ -55,8 +61,11 @@ def test_search_splits_one_data_set_by_two_loaders(tmp_path):
         for part in 'AB':
             loader.sampler = dict(type='SplitInfiniteSampler', part=part)
             batches = iter(Runner.build_dataloader(loader, seed=0))
-            seen.append({
-                sample.img_path
-                for _ in range(3) for sample in next(batches)['data_samples']
-            })
+            seen.append(
+                {
+                    sample.img_path
+                    for _ in range(3)
+                    for sample in next(batches)['data_samples']
+                }
+            )
     assert not seen[0] & seen[1] and len(seen[0] | seen[1]) == 21

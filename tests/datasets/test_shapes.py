@@ -16,7 +16,7 @@ from mmseg_autodeeplab.errors import UserError
 PIPELINE = [
     dict(type='LoadImageFromFile'),
     dict(type='mmseg.LoadAnnotations'),
-    dict(type='mmseg.PackSegInputs')
+    dict(type='mmseg.PackSegInputs'),
 ]
 
 
@@ -24,15 +24,17 @@ def contents(folder):
     """Bytes of every file under a folder, by relative path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob('*')) if path.is_file()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file()
     }
 
 
 @pytest.fixture(scope='module')
 def scenes():
     """200 scenes: images (200, 96, 128, 3) and labels (200, 96, 128)."""
-    images, labels = zip(*(shapes.draw_scene((96, 128), [0, 0, i])
-                           for i in range(200)))
+    images, labels = zip(
+        *(shapes.draw_scene((96, 128), [0, 0, i]) for i in range(200))
+    )
     return np.stack(images), np.stack(labels)
 
 
@@ -43,15 +45,18 @@ def test_files_fit_stock_transforms(tmp_path):
             data_root=str(tmp_path),
             num_images=3,
             size=(64, 80),
-            pipeline=PIPELINE))
+            pipeline=PIPELINE,
+        )
+    )
     assert len(dataset) == 3
     item = dataset[1]
     assert item['inputs'].shape == (3, 64, 80)
     image, label = shapes.draw_scene((64, 80), [0, 0, 1])
     assert np.array_equal(item['inputs'].numpy().transpose(1, 2, 0), image)
     assert np.array_equal(item['data_samples'].gt_sem_seg.data[0], label)
-    stored = cv2.imread(dataset[1]['data_samples'].seg_map_path,
-                        cv2.IMREAD_UNCHANGED)
+    stored = cv2.imread(
+        dataset[1]['data_samples'].seg_map_path, cv2.IMREAD_UNCHANGED
+    )
     assert stored.shape == (64, 80) and stored.dtype == np.uint8
 
 
@@ -99,25 +104,28 @@ def dot_patches(images, labels, kind):
     patches, areas = [], []
     for image, label in zip(images, labels):
         num, _, stats, centres = cv2.connectedComponentsWithStats(
-            (label == kind).astype(np.uint8))
+            (label == kind).astype(np.uint8)
+        )
         for i in range(1, num):
             x, y = np.rint(centres[i]).astype(int)
-            patches.append(image[y - 4:y + 5, x - 4:x + 5])
+            patches.append(image[y - 4 : y + 5, x - 4 : x + 5])
             areas.append(stats[i, cv2.CC_STAT_AREA])
     return np.stack(patches).astype(float), np.array(areas)
 
 
 def test_a_dot_is_known_by_what_it_lies_on_alone(scenes):
     (pebbles, small), (buttons, large) = (
-        dot_patches(*scenes, kind)
-        for kind in (shapes.PEBBLE, shapes.BUTTON))
+        dot_patches(*scenes, kind) for kind in (shapes.PEBBLE, shapes.BUTTON)
+    )
     assert min(len(pebbles), len(buttons)) > 200
     # Colour, texture and size have the same distribution in both classes:
     # their means differ by less than four standard errors.
-    for one, two in ((pebbles.mean((1, 2)), buttons.mean((1, 2))),
-                     (pebbles.std((1, 2)), buttons.std((1, 2))),
-                     (small[:, None], large[:, None])):
-        error = (one.var(0) / len(one) + two.var(0) / len(two))**0.5
+    for one, two in (
+        (pebbles.mean((1, 2)), buttons.mean((1, 2))),
+        (pebbles.std((1, 2)), buttons.std((1, 2))),
+        (small[:, None], large[:, None]),
+    ):
+        error = (one.var(0) / len(one) + two.var(0) / len(two)) ** 0.5
         assert (abs(one.mean(0) - two.mean(0)) < 4 * error).all()
     # What lies around a dot tells: ground or a shape, never both.
     for label in scenes[1]:
@@ -125,13 +133,21 @@ def test_a_dot_is_known_by_what_it_lies_on_alone(scenes):
             dots = (label == kind).astype(np.uint8)
             rim = cv2.dilate(dots, np.ones((5, 5), np.uint8)) - dots
             around = set(label[rim > 0])
-            assert (around <= {shapes.GROUND} if kind == shapes.PEBBLE else
-                    around <= {shapes.DISK, shapes.SQUARE, shapes.TRIANGLE})
+            assert (
+                around <= {shapes.GROUND}
+                if kind == shapes.PEBBLE
+                else around <= {shapes.DISK, shapes.SQUARE, shapes.TRIANGLE}
+            )
 
 
-@pytest.mark.parametrize('change', [
-    dict(num_images=3), dict(size=(64, 72)), dict(seed=1),
-])
+@pytest.mark.parametrize(
+    'change',
+    [
+        dict(num_images=3),
+        dict(size=(64, 72)),
+        dict(seed=1),
+    ],
+)
 def test_other_scenes_are_refused_and_left_alone(tmp_path, change):
     kwargs = dict(num_images=2, size=(64, 64), data_root=str(tmp_path))
     ShapesDataset(**kwargs)
@@ -184,8 +200,12 @@ def test_racing_writers_agree(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         jobs = [
             pool.submit(
-                ShapesDataset, num_images=8, size=(64, 64),
-                data_root=str(tmp_path)) for _ in range(4)
+                ShapesDataset,
+                num_images=8,
+                size=(64, 64),
+                data_root=str(tmp_path),
+            )
+            for _ in range(4)
         ]
         assert [len(job.result()) for job in jobs] == [8] * 4
     assert os.listdir(tmp_path) == ['train']
@@ -209,12 +229,18 @@ def test_lazy_init_writes_nothing(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize('kwargs, word', [
-    (dict(split='training'), 'split'), (dict(num_images=0), 'num_images'),
-    (dict(num_images=2.5), 'num_images'), (dict(size=(32, 128)), 'size'),
-    (dict(size=(96, )), 'size'), (dict(size=96), 'size'),
-    (dict(seed=-1), 'seed')
-])
+@pytest.mark.parametrize(
+    'kwargs, word',
+    [
+        (dict(split='training'), 'split'),
+        (dict(num_images=0), 'num_images'),
+        (dict(num_images=2.5), 'num_images'),
+        (dict(size=(32, 128)), 'size'),
+        (dict(size=(96,)), 'size'),
+        (dict(size=96), 'size'),
+        (dict(seed=-1), 'seed'),
+    ],
+)
 def test_user_mistakes_are_told_in_one_sentence(tmp_path, kwargs, word):
     with pytest.raises(UserError, match=word) as info:
         ShapesDataset(data_root=str(tmp_path / 'x'), **kwargs)

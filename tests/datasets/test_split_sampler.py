@@ -16,6 +16,7 @@ from mmseg_autodeeplab.errors import UserError
 
 class Listed(BaseSegDataset):
     """A data set of image paths without files."""
+
     METAINFO = dict(classes=('a', 'b'), palette=[[0, 0, 0], [1, 1, 1]])
 
     def __init__(self, names, root='/data/x', **kwargs):
@@ -28,7 +29,9 @@ class Listed(BaseSegDataset):
                 img_path=f'{self.data_root}/{name}',
                 label_map=None,
                 reduce_zero_label=False,
-                seg_fields=[]) for name in self.names
+                seg_fields=[],
+            )
+            for name in self.names
         ]
 
 
@@ -47,7 +50,8 @@ def test_parts_are_disjoint_and_complete(num, ratio):
     dataset = Listed(names_of(num))
     a, b = (
         SplitInfiniteSampler(dataset, part=part, ratio=ratio, seed=0)
-        for part in 'AB')
+        for part in 'AB'
+    )
     assert sorted(a.part_indices + b.part_indices) == list(range(num))
     assert len(a) == round(num * ratio) and len(a) + len(b) == num
     assert a.split_id == b.split_id
@@ -67,21 +71,29 @@ def test_split_is_seeded_and_not_a_run_of_the_list():
 def test_split_ignores_order_and_data_root():
     names = names_of(51)
     dataset = Listed(names)
-    for other in (Listed(names[::-1]), Listed(names, root='/elsewhere/y'),
-                  Listed(names, root='data/y'),
-                  Listed(names, root='data/./y/')):
+    for other in (
+        Listed(names[::-1]),
+        Listed(names, root='/elsewhere/y'),
+        Listed(names, root='data/y'),
+        Listed(names, root='data/./y/'),
+    ):
         assert part_names(other, 'A') == part_names(dataset, 'A')
-        assert (SplitInfiniteSampler(other, seed=1).split_id ==
-                SplitInfiniteSampler(dataset, seed=0).split_id)
+        assert (
+            SplitInfiniteSampler(other, seed=1).split_id
+            == SplitInfiniteSampler(dataset, seed=0).split_id
+        )
 
 
 def test_split_id_tells_splits_apart():
     dataset = Listed(names_of(51))
     ids = {
         SplitInfiniteSampler(data, seed=0, **kwargs).split_id
-        for data, kwargs in ((dataset, {}), (dataset, dict(split_seed=1)),
-                             (dataset, dict(ratio=0.6)),
-                             (Listed(names_of(52)), {}))
+        for data, kwargs in (
+            (dataset, {}),
+            (dataset, dict(split_seed=1)),
+            (dataset, dict(ratio=0.6)),
+            (Listed(names_of(52)), {}),
+        )
     }
     assert len(ids) == 4
 
@@ -101,7 +113,7 @@ def test_streams_stay_in_their_part_and_cover_it_each_round():
         sampler = SplitInfiniteSampler(dataset, part=part, seed=3)
         stream = list(islice(sampler, 3 * len(sampler)))
         for i in range(0, len(stream), len(sampler)):
-            assert sorted(stream[i:i + len(sampler)]) == sampler.part_indices
+            assert sorted(stream[i : i + len(sampler)]) == sampler.part_indices
         streams.append(set(stream))
     assert not streams[0] & streams[1]
     sampler = SplitInfiniteSampler(dataset, shuffle=False, seed=3)
@@ -114,8 +126,10 @@ def test_ranks_share_the_split_and_deal_out_the_stream(num, monkeypatch):
     whole = SplitInfiniteSampler(dataset, part='B', seed=5)
     parts = []
     for rank in range(3):
-        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info',
-                            lambda rank=rank: (rank, 3))
+        monkeypatch.setattr(
+            'mmengine.dataset.sampler.get_dist_info',
+            lambda rank=rank: (rank, 3),
+        )
         sampler = SplitInfiniteSampler(dataset, part='B', seed=5)
         assert sampler.part_indices == whole.part_indices
         parts.append(list(islice(sampler, 20)))
@@ -124,8 +138,9 @@ def test_ranks_share_the_split_and_deal_out_the_stream(num, monkeypatch):
 
 
 def test_seed_none_is_drawn_once_and_shared(monkeypatch):
-    monkeypatch.setattr('mmengine.dataset.sampler.sync_random_seed',
-                        lambda: 42)
+    monkeypatch.setattr(
+        'mmengine.dataset.sampler.sync_random_seed', lambda: 42
+    )
     dataset = Listed(names_of(10))
     drawn = SplitInfiniteSampler(dataset)
     given = SplitInfiniteSampler(dataset, seed=42)
@@ -137,11 +152,13 @@ def test_a_repeated_image_stays_in_one_part():
     plain = part_names(Listed(names), 'A')
     repeated = RepeatDataset(Listed(names), 3)
     joined = ConcatDataset([Listed(names), Listed(names[5:])])
-    for dataset, listing in ((repeated, names * 3),
-                             (joined, names + names[5:])):
+    for dataset, listing in (
+        (repeated, names * 3),
+        (joined, names + names[5:]),
+    ):
         a, b = (
-            SplitInfiniteSampler(dataset, part=part, seed=0)
-            for part in 'AB')
+            SplitInfiniteSampler(dataset, part=part, seed=0) for part in 'AB'
+        )
         assert {listing[i] for i in a.part_indices} == plain
         assert {listing[i] for i in b.part_indices} == set(names) - plain
         assert len(a) + len(b) == len(listing)
@@ -151,12 +168,12 @@ def test_data_without_paths_is_split_by_index(caplog):
     with caplog.at_level(logging.WARNING):
         a, b = (
             SplitInfiniteSampler(list('abcde'), part=part, seed=0)
-            for part in 'AB')
+            for part in 'AB'
+        )
     assert sorted(a.part_indices + b.part_indices) == list(range(5))
 
 
 class Wrapper:
-
     def __init__(self, dataset):
         self.dataset = dataset
 
@@ -169,7 +186,8 @@ def test_wrappers_that_could_leak_are_refused():
         SplitInfiniteSampler(Wrapper(list('abcde')), seed=0)
     mixed = MultiImageMixDataset(
         ConcatDataset([Listed(names_of(9))]),
-        [dict(type='mmseg.RandomMosaic', prob=1., img_scale=(8, 8))])
+        [dict(type='mmseg.RandomMosaic', prob=1.0, img_scale=(8, 8))],
+    )
     with pytest.raises(UserError, match='mixes images of both parts'):
         SplitInfiniteSampler(mixed, seed=0)
     with pytest.raises(UserError, match='mixes images of both parts'):
@@ -177,17 +195,25 @@ def test_wrappers_that_could_leak_are_refused():
     # Without a transform that mixes, the wrapper is harmless.
     harmless = MultiImageMixDataset(
         ConcatDataset([Listed(names_of(9))]),
-        [dict(type='mmseg.PackSegInputs')])
+        [dict(type='mmseg.PackSegInputs')],
+    )
     assert len(SplitInfiniteSampler(harmless, seed=0)) == 4
 
 
-@pytest.mark.parametrize('kwargs, word', [
-    (dict(part='C'), 'part'), (dict(part='a'), 'part'),
-    (dict(part=None), 'part'), (dict(ratio=0), 'ratio'),
-    (dict(ratio=1.0), 'ratio'), (dict(ratio='0.5'), 'ratio'),
-    (dict(split_seed=-1), 'split_seed'),
-    (dict(split_seed=None), 'split_seed'), (dict(ratio=0.01), 'without')
-])
+@pytest.mark.parametrize(
+    'kwargs, word',
+    [
+        (dict(part='C'), 'part'),
+        (dict(part='a'), 'part'),
+        (dict(part=None), 'part'),
+        (dict(ratio=0), 'ratio'),
+        (dict(ratio=1.0), 'ratio'),
+        (dict(ratio='0.5'), 'ratio'),
+        (dict(split_seed=-1), 'split_seed'),
+        (dict(split_seed=None), 'split_seed'),
+        (dict(ratio=0.01), 'without'),
+    ],
+)
 def test_user_mistakes_are_told_in_one_sentence(kwargs, word):
     with pytest.raises(UserError, match=word) as info:
         SplitInfiniteSampler(Listed(names_of(10)), seed=0, **kwargs)
@@ -205,7 +231,8 @@ def test_built_from_a_config_without_changing_it():
     cfg = dict(type='SplitInfiniteSampler', part='B', ratio=0.25)
     before = copy.deepcopy(cfg)
     sampler = DATA_SAMPLERS.build(
-        cfg, default_args=dict(dataset=Listed(names_of(8)), seed=0))
+        cfg, default_args=dict(dataset=Listed(names_of(8)), seed=0)
+    )
     assert len(sampler) == 6 and cfg == before
 
 

@@ -84,8 +84,11 @@ def config(tmp_path):
 def run(tool, *args, cwd):
     return subprocess.run(
         [sys.executable, '-W', 'ignore', TOOLS / f'{tool}.py', *args],
-        cwd=cwd, env=dict(os.environ, PYTHONPATH=str(ROOT)),
-        capture_output=True, text=True)
+        cwd=cwd,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+    )
 
 
 def failure(monkeypatch, tool, *args):
@@ -109,14 +112,31 @@ def test_train_resume_and_test(config, tmp_path):
     result = run('train', config, '--work-dir', 'work', cwd=tmp_path)
     assert result.returncode == 0, result.stderr
 
-    result = run('train', config, '--work-dir', 'work', '--resume',
-                 '--cfg-options', 'train_cfg.max_iters=3', cwd=tmp_path)
+    result = run(
+        'train',
+        config,
+        '--work-dir',
+        'work',
+        '--resume',
+        '--cfg-options',
+        'train_cfg.max_iters=3',
+        cwd=tmp_path,
+    )
     assert result.returncode == 0, result.stderr
     assert 'resumed' in result.stdout + result.stderr
     assert (tmp_path / 'work' / 'iter_3.pth').is_file()
 
-    result = run('test', config, 'work/iter_3.pth', '--tta', '--out', 'maps',
-                 '--show-dir', 'painted', cwd=tmp_path)
+    result = run(
+        'test',
+        config,
+        'work/iter_3.pth',
+        '--tta',
+        '--out',
+        'maps',
+        '--show-dir',
+        'painted',
+        cwd=tmp_path,
+    )
     assert result.returncode == 0, result.stderr
     assert 'mIoU' in result.stdout + result.stderr
     assert len(list((tmp_path / 'maps').iterdir())) == 2
@@ -130,12 +150,15 @@ def test_error_is_all_of_stderr_and_status_is_1(tmp_path):
     assert result.stderr == 'Error: the config missing.py does not exist\n'
 
 
-@pytest.mark.parametrize('text, sentence', [
-    ('model = dict(', 'SyntaxError'),
-    ('model = undefined', "NameError: name 'undefined'"),
-    ("_base_ = 'no_base.py'", 'no_base.py'),
-    ("_base_ = 'mmseg::_base_/models/no_model.py'", 'no_model.py'),
-])
+@pytest.mark.parametrize(
+    'text, sentence',
+    [
+        ('model = dict(', 'SyntaxError'),
+        ('model = undefined', "NameError: name 'undefined'"),
+        ("_base_ = 'no_base.py'", 'no_base.py'),
+        ("_base_ = 'mmseg::_base_/models/no_model.py'", 'no_model.py'),
+    ],
+)
 def test_broken_config(monkeypatch, tmp_path, text, sentence):
     path = tmp_path / 'broken.py'
     path.write_text(text)
@@ -144,31 +167,51 @@ def test_broken_config(monkeypatch, tmp_path, text, sentence):
 
 
 def test_broken_override(monkeypatch, config):
-    error = failure(monkeypatch, 'train', config, '--cfg-options',
-                    'train_pipeline.7.type=Resize')
+    error = failure(
+        monkeypatch,
+        'train',
+        config,
+        '--cfg-options',
+        'train_pipeline.7.type=Resize',
+    )
     assert 'cannot read the config' in error
 
 
-@pytest.mark.parametrize('options, sentence', [
-    (['dataset.data_root=nowhere'],
-     'nowhere does not exist: check data_root and data_prefix of train_datalo'
-     'ader.dataset.dataset, or pass --cfg-options train_dataloader.dataset.'
-     'dataset.data_root=FOLDER'),
-    (['dataset.dataset.data_prefix.seg_map_path=no_labels'],
-     'no_labels does not exist'),
-    (['dataset.dataset.ann_file=split.txt'], 'split.txt does not exist'),
-    (['dataset.dataset.img_suffix=.tif'], 'has no file that ends in .tif'),
-])
+@pytest.mark.parametrize(
+    'options, sentence',
+    [
+        (
+            ['dataset.data_root=nowhere'],
+            'nowhere does not exist: check data_root and data_prefix of '
+            'train_dataloader.dataset.dataset, or pass --cfg-options '
+            'train_dataloader.dataset.dataset.data_root=FOLDER',
+        ),
+        (
+            ['dataset.dataset.data_prefix.seg_map_path=no_labels'],
+            'no_labels does not exist',
+        ),
+        (['dataset.dataset.ann_file=split.txt'], 'split.txt does not exist'),
+        (['dataset.dataset.img_suffix=.tif'], 'has no file that ends in .tif'),
+    ],
+)
 def test_missing_training_data(monkeypatch, config, options, sentence):
-    options = [f'train_dataloader.{"dataset." * ("root" in option)}{option}'
-               for option in options]
-    assert sentence in failure(monkeypatch, 'train', config, '--cfg-options',
-                               *options)
+    options = [
+        f'train_dataloader.{"dataset." * ("root" in option)}{option}'
+        for option in options
+    ]
+    assert sentence in failure(
+        monkeypatch, 'train', config, '--cfg-options', *options
+    )
 
 
 def test_missing_validation_data_is_said_before_training(monkeypatch, config):
-    error = failure(monkeypatch, 'train', config, '--cfg-options',
-                    'val_dataloader.dataset.data_root=nowhere')
+    error = failure(
+        monkeypatch,
+        'train',
+        config,
+        '--cfg-options',
+        'val_dataloader.dataset.data_root=nowhere',
+    )
     assert 'of val_dataloader.dataset, or pass' in error
     assert not config.with_name('work_dirs').exists()
 
@@ -179,11 +222,22 @@ def test_generated_data_need_not_exist(monkeypatch, config):
     class Generated(BaseSegDataset):
         generates_data = True
 
-    options = [f'{name}.{key}' for name in (
-        'train_dataloader.dataset.dataset', 'val_dataloader.dataset')
-        for key in ('type=GeneratedDataset', 'data_root=nowhere')]
-    error = failure(monkeypatch, 'train', config, '--cfg-options', *options,
-                    'load_from=missing.pth')
+    options = [
+        f'{name}.{key}'
+        for name in (
+            'train_dataloader.dataset.dataset',
+            'val_dataloader.dataset',
+        )
+        for key in ('type=GeneratedDataset', 'data_root=nowhere')
+    ]
+    error = failure(
+        monkeypatch,
+        'train',
+        config,
+        '--cfg-options',
+        *options,
+        'load_from=missing.pth',
+    )
     del DATASETS.module_dict['GeneratedDataset']
     assert error == 'Error: the checkpoint missing.pth does not exist'
 
@@ -195,44 +249,86 @@ def test_amp_without_accelerator(monkeypatch, config):
 
 
 def test_amp_with_another_wrapper(monkeypatch, config):
-    error = failure(monkeypatch, 'train', config, '--amp', '--cfg-options',
-                    'optim_wrapper.type=ApexOptimWrapper')
+    error = failure(
+        monkeypatch,
+        'train',
+        config,
+        '--amp',
+        '--cfg-options',
+        'optim_wrapper.type=ApexOptimWrapper',
+    )
     assert 'the config has ApexOptimWrapper' in error
 
 
 def test_parts_that_a_config_lacks(monkeypatch, config):
-    error = failure(monkeypatch, 'test', config, 'last.pth', '--cfg-options',
-                    'test_evaluator=None')
+    error = failure(
+        monkeypatch,
+        'test',
+        config,
+        'last.pth',
+        '--cfg-options',
+        'test_evaluator=None',
+    )
     assert f'the config {config} has no test_evaluator' in error
-    error = failure(monkeypatch, 'train', config, '--cfg-options',
-                    'train_cfg=None')
+    error = failure(
+        monkeypatch, 'train', config, '--cfg-options', 'train_cfg=None'
+    )
     assert f'the config {config} has no train_cfg' in error
 
 
 def test_missing_checkpoint_and_test_data(monkeypatch, config):
     error = failure(monkeypatch, 'test', config, 'missing.pth')
     assert error == 'Error: the checkpoint missing.pth does not exist'
-    error = failure(monkeypatch, 'test', config, config, '--cfg-options',
-                    'test_dataloader.dataset.data_root=nowhere')
+    error = failure(
+        monkeypatch,
+        'test',
+        config,
+        config,
+        '--cfg-options',
+        'test_dataloader.dataset.data_root=nowhere',
+    )
     assert 'nowhere does not exist' in error
 
 
 def test_options_that_the_config_does_not_allow(monkeypatch, config):
-    error = failure(monkeypatch, 'test', config, config, '--show-dir', 'out',
-                    '--cfg-options', 'default_hooks.visualization=None')
+    error = failure(
+        monkeypatch,
+        'test',
+        config,
+        config,
+        '--show-dir',
+        'out',
+        '--cfg-options',
+        'default_hooks.visualization=None',
+    )
     assert 'need a visualization hook' in error
-    error = failure(monkeypatch, 'test', config, config, '--tta',
-                    '--cfg-options', 'tta_model=None')
+    error = failure(
+        monkeypatch,
+        'test',
+        config,
+        config,
+        '--tta',
+        '--cfg-options',
+        'tta_model=None',
+    )
     assert 'has no tta_model' in error
 
 
 def test_error_of_a_worker_loses_its_traceback():
-    text = ('Caught FileNotFoundError in DataLoader worker process 0.\n'
-            'Original Traceback (most recent call last):\n'
-            '  File "x.py", line 1, in f\n'
-            "FileNotFoundError: [Errno 2] No such file: '/data/1.png'")
-    with pytest.raises(SystemExit, match=r"^Error: \[Errno 2\] No such file: "
-                       "'/data/1.png': check the paths"), user_errors():
+    text = (
+        'Caught FileNotFoundError in DataLoader worker process 0.\n'
+        'Original Traceback (most recent call last):\n'
+        '  File "x.py", line 1, in f\n'
+        "FileNotFoundError: [Errno 2] No such file: '/data/1.png'"
+    )
+    with (
+        pytest.raises(
+            SystemExit,
+            match=r'^Error: \[Errno 2\] No such file: '
+            "'/data/1.png': check the paths",
+        ),
+        user_errors(),
+    ):
         raise FileNotFoundError(text)
 
 

@@ -48,7 +48,8 @@ def test_counts_are_those_of_the_convolutions(config, monkeypatch, capsys):
     total = sum(p.numel() for p in model.parameters())
 
     monkeypatch.setattr(
-        sys, 'argv', ['get_flops.py', str(config), '--shape', '65', '97'])
+        sys, 'argv', ['get_flops.py', str(config), '--shape', '65', '97']
+    )
     get_flops.main()
     output = capsys.readouterr().out
     assert '1 x 3 x 65 x 97' in output
@@ -58,17 +59,25 @@ def test_counts_are_those_of_the_convolutions(config, monkeypatch, capsys):
 
 
 def test_large_image_and_overridden_config(config, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', [
-        'get_flops.py', str(config), '--cfg-options',
-        'model.auxiliary_head=None'])
+    monkeypatch.setattr(
+        sys,
+        'argv',
+        [
+            'get_flops.py',
+            str(config),
+            '--cfg-options',
+            'model.auxiliary_head=None',
+        ],
+    )
     get_flops.main()
     output = capsys.readouterr().out
     assert '1 x 3 x 1025 x 2049' in output and 'Auxiliary' not in output
 
 
 def test_wrong_shape_is_one_sentence(config, monkeypatch):
-    monkeypatch.setattr(sys, 'argv', [
-        'get_flops.py', str(config), '--shape', '1', '2', '3'])
+    monkeypatch.setattr(
+        sys, 'argv', ['get_flops.py', str(config), '--shape', '1', '2', '3']
+    )
     with pytest.raises(SystemExit, match='--shape takes H W'):
         get_flops.main()
 
@@ -76,7 +85,6 @@ def test_wrong_shape_is_one_sentence(config, monkeypatch):
 def test_grouped_convolution_by_hand():
 
     class Net(torch.nn.Conv2d):
-
         def forward(self, x, mode):
             return super().forward(x)
 

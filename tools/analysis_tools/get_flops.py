@@ -3,6 +3,7 @@
 The model runs without data (on torch's meta device), so that any size takes
 no time and no memory.
 """
+
 import argparse
 
 import torch
@@ -24,7 +25,8 @@ def parse_args():
         nargs='+',
         default=[1025, 2049],
         metavar=('H', 'W'),
-        help='height and width of the image, or one number for both')
+        help='height and width of the image, or one number for both',
+    )
     return parser.parse_args()
 
 
@@ -39,8 +41,10 @@ def count_parameters(model):
         those of the auxiliary heads.
     """
     auxiliary = sum(
-        parameter.numel() for name, parameter in model.named_parameters()
-        if name.startswith('auxiliary_head.'))
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if name.startswith('auxiliary_head.')
+    )
     return sum(p.numel() for p in model.parameters()) - auxiliary, auxiliary
 
 
@@ -80,10 +84,14 @@ def main():
     print(f'Input: 1 x 3 x {height} x {width}')
     print(f'Parameters: {parameters / 1e6:.2f} M ({parameters})')
     if auxiliary:
-        print(f'Auxiliary heads, in training only: {auxiliary / 1e6:.2f} M '
-              f'({auxiliary}) more parameters, no multiply-adds counted')
-    print(f'Multiply-adds: {multiply_adds / 1e9:.2f} G ({multiply_adds}), of '
-          'convolutions only')
+        print(
+            f'Auxiliary heads, in training only: {auxiliary / 1e6:.2f} M '
+            f'({auxiliary}) more parameters, no multiply-adds counted'
+        )
+    print(
+        f'Multiply-adds: {multiply_adds / 1e9:.2f} G ({multiply_adds}), of '
+        'convolutions only'
+    )
 
 
 if __name__ == '__main__':

@@ -9,7 +9,8 @@ data_preprocessor = dict(
     bgr_to_rgb=True,
     pad_val=0,
     seg_pad_val=255,
-    size=(769, 769))
+    size=(769, 769),
+)
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=data_preprocessor,
@@ -18,7 +19,8 @@ model = dict(
         type='AutoDeepLab',
         arch='autodeeplab',
         filter_multiplier=20,
-        norm_cfg=dict(type='SyncBN', momentum=3e-4, eps=1e-3)),
+        norm_cfg=dict(type='SyncBN', momentum=3e-4, eps=1e-3),
+    ),
     decode_head=dict(
         type='AutoDeepLabHead',
         # 5 * F * (1, 2): the low-level and the final feature
@@ -32,6 +34,9 @@ model = dict(
         norm_cfg=dict(type='SyncBN', momentum=3e-4, eps=1e-5),
         align_corners=True,
         loss_decode=dict(
-            type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)),
+            type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0
+        ),
+    ),
     train_cfg=dict(),
-    test_cfg=dict(mode='whole'))
+    test_cfg=dict(mode='whole'),
+)

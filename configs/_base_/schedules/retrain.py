@@ -5,7 +5,8 @@ max_iters = 1500000
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=4e-5),
-    clip_grad=None)
+    clip_grad=None,
+)
 param_scheduler = [
     dict(
         type='PolyLR',
@@ -13,10 +14,12 @@ param_scheduler = [
         eta_min=0,
         begin=0,
         end=max_iters,
-        by_epoch=False)
+        by_epoch=False,
+    )
 ]
 train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=50000)
+    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=50000
+)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(
@@ -24,9 +27,8 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook',
-        by_epoch=False,
-        interval=10000,
-        max_keep_ckpts=3),
+        type='CheckpointHook', by_epoch=False, interval=10000, max_keep_ckpts=3
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'))
+    visualization=dict(type='SegVisualizationHook'),
+)

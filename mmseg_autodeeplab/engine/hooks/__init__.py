@@ -1,4 +1,5 @@
 """Hooks."""
+
 from .arch_search_hook import ArchSearchHook
 
 __all__ = ['ArchSearchHook']

@@ -1,10 +1,12 @@
 """The architecture half of each search iteration."""
+
 import copy
 import datetime
 import os
 import os.path as osp
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, Optional, Union
+from typing import Optional, Union
 
 import torch
 from mmengine.dist import all_reduce_params, master_only
@@ -61,13 +63,13 @@ class ArchSearchHook(Hook):
         self,
         begin: int = 0,
         interval: int = 500,
-        optimizer: dict = dict(type='Adam', lr=0.003, weight_decay=0.001)
+        optimizer: dict = dict(type='Adam', lr=0.003, weight_decay=0.001),
     ) -> None:
         self.begin = begin
         self.interval = interval
         self.optimizer_cfg = optimizer
         self._resumed_state: Optional[dict] = None
-        self._val_metrics: Dict[str, float] = {}
+        self._val_metrics: dict[str, float] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Build the optimizer and the loader; restore them on resume."""
@@ -76,10 +78,12 @@ class ArchSearchHook(Hook):
                 f'ArchSearchHook.begin is {self.begin}, but the search ends '
                 f'after {runner.max_iters} iterations, so the architecture '
                 'would never be updated; lower begin or raise '
-                'train_cfg.max_iters.')
+                'train_cfg.max_iters.'
+            )
         self._backbone = _search_backbone(_bare(runner.model))
         self._optimizer = OPTIMIZERS.build(
-            dict(self.optimizer_cfg, params=self._backbone.arch_parameters()))
+            dict(self.optimizer_cfg, params=self._backbone.arch_parameters())
+        )
         self._scaler = None
         if isinstance(runner.optim_wrapper, AmpOptimWrapper):
             # One of its own: sharing would update the weights' scale twice.
@@ -93,20 +97,22 @@ class ArchSearchHook(Hook):
         else:
             _set_aside(runner)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: DATA_BATCH = None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: DATA_BATCH = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
         """Take the architecture step; write a snapshot at the interval."""
         if runner.iter >= self.begin:
             self._log(runner, self._step(runner, self._next_batch()))
         if self.every_n_train_iters(runner, self.interval):
             self._snapshot(runner, runner.iter + 1)
 
-    def after_val_epoch(self,
-                        runner: Runner,
-                        metrics: Optional[Dict[str, float]] = None) -> None:
+    def after_val_epoch(
+        self, runner: Runner, metrics: Optional[dict[str, float]] = None
+    ) -> None:
         """Remember the metrics for the provenance of snapshots."""
         self._val_metrics = {k: float(v) for k, v in (metrics or {}).items()}
 
@@ -127,7 +133,8 @@ class ArchSearchHook(Hook):
                 'The checkpoint to resume from is not one of an architecture '
                 f'search, since it has no entry {self.STATE_KEY!r}; resume '
                 'from a checkpoint that ArchSearchHook saw, or start anew '
-                'with load_from.')
+                'with load_from.'
+            )
         self._resumed_state = checkpoint[self.STATE_KEY]
 
     def _next_batch(self) -> dict:
@@ -160,10 +167,11 @@ class ArchSearchHook(Hook):
     def _log(self, runner: Runner, loss: Tensor) -> None:
         alphas, betas = _as_arrays(self._backbone.arch_parameters())
         for name, value in dict(
-                arch_loss=loss,
-                arch_lr=self._optimizer.param_groups[0]['lr'],
-                alpha_entropy=alpha_entropy(alphas),
-                beta_entropy=beta_entropy(betas)).items():
+            arch_loss=loss,
+            arch_lr=self._optimizer.param_groups[0]['lr'],
+            alpha_entropy=alpha_entropy(alphas),
+            beta_entropy=beta_entropy(betas),
+        ).items():
             runner.message_hub.update_scalar(f'train/{name}', value)
 
     @master_only
@@ -176,16 +184,21 @@ class ArchSearchHook(Hook):
             metrics=dict(
                 self._val_metrics,
                 alpha_entropy=alpha_entropy(alphas),
-                beta_entropy=beta_entropy(betas)))
+                beta_entropy=beta_entropy(betas),
+            ),
+        )
         architecture.dump(osp.join(runner.work_dir, ARCHITECTURE_FILE))
-        runner.logger.info(f'Architecture after {iteration} iterations:\n'
-                           f'{architecture.describe()}')
+        runner.logger.info(
+            f'Architecture after {iteration} iterations:\n'
+            f'{architecture.describe()}'
+        )
 
     def _state_dict(self) -> dict:
         state = dict(
             version=self.STATE_VERSION,
             optimizer=self._optimizer.state_dict(),
-            num_batches=self._num_batches)
+            num_batches=self._num_batches,
+        )
         if self._scaler is not None:
             state['scaler'] = self._scaler.state_dict()
         return state
@@ -196,7 +209,8 @@ class ArchSearchHook(Hook):
                 f'The search state in the checkpoint has version '
                 f'{state["version"]}, but this version of mmseg_autodeeplab '
                 f'reads version {self.STATE_VERSION}; resume with the version '
-                'that wrote it.')
+                'that wrote it.'
+            )
         self._optimizer.load_state_dict(state['optimizer'])
         if self._scaler is not None and 'scaler' in state:
             self._scaler.load_state_dict(state['scaler'])
@@ -217,7 +231,8 @@ def _search_backbone(model: nn.Module) -> nn.Module:
             raise UserError(
                 f'ArchSearchHook needs a backbone with {method}(), but found '
                 f'{type(backbone).__name__}; use AutoDeepLabSupernet, or take '
-                'the hook out of custom_hooks.')
+                'the hook out of custom_hooks.'
+            )
     return backbone
 
 
@@ -230,7 +245,8 @@ def _build_arch_dataloader(runner: Runner) -> torch.utils.data.DataLoader:
             'ArchSearchHook trains the architecture on images that the '
             'weights never see, but the sampler of train_dataloader is '
             f'{type(sampler).__name__}; set train_dataloader.sampler to '
-            "dict(type='SplitInfiniteSampler').")
+            "dict(type='SplitInfiniteSampler')."
+        )
     cfg = copy.deepcopy(runner.cfg.train_dataloader)
     cfg.dataset = train_dataloader.dataset
     cfg.sampler.part = 'B'
@@ -240,7 +256,7 @@ def _build_arch_dataloader(runner: Runner) -> torch.utils.data.DataLoader:
 
 
 @contextmanager
-def _requiring_grad(params: List[nn.Parameter]) -> Iterator[None]:
+def _requiring_grad(params: list[nn.Parameter]) -> Iterator[None]:
     for param in params:
         param.requires_grad_(True)
     try:
@@ -250,7 +266,7 @@ def _requiring_grad(params: List[nn.Parameter]) -> Iterator[None]:
             param.requires_grad_(False)
 
 
-def _as_arrays(params: List[nn.Parameter]) -> list:
+def _as_arrays(params: list[nn.Parameter]) -> list:
     return [param.detach().float().cpu().numpy() for param in params]
 
 
@@ -262,5 +278,6 @@ def _set_aside(runner: Runner) -> None:
         written = datetime.datetime.fromtimestamp(osp.getmtime(file))
         aside = file.replace('.json', f'_{written:%Y%m%d_%H%M%S}.json')
         os.rename(file, aside)
-        runner.logger.info(f'The {ARCHITECTURE_FILE} of an earlier search is '
-                           f'now {aside}.')
+        runner.logger.info(
+            f'The {ARCHITECTURE_FILE} of an earlier search is now {aside}.'
+        )

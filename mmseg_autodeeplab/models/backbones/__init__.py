@@ -1,4 +1,5 @@
 """Backbones."""
+
 from .auto_deeplab import AutoDeepLab
 from .auto_deeplab_supernet import AutoDeepLabSupernet
 

@@ -1,5 +1,7 @@
 """The derived network: backbone built from an architecture."""
-from typing import Mapping, Sequence, Tuple, Union
+
+from collections.abc import Mapping, Sequence
+from typing import Union
 
 from mmengine.model import BaseModule, ModuleList
 from mmseg.registry import MODELS
@@ -47,23 +49,25 @@ class AutoDeepLab(BaseModule):
     """
 
     def __init__(
-            self,
-            arch: Union[str, Mapping, Architecture],
-            filter_multiplier: int = 20,
-            out_indices: Sequence[int] = (0, -1),
-            in_channels: int = 3,
-            stem_channels: int = 64,
-            norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
-            align_corners: bool = True,
-            init_cfg: OptMultiConfig = None) -> None:
+        self,
+        arch: Union[str, Mapping, Architecture],
+        filter_multiplier: int = 20,
+        out_indices: Sequence[int] = (0, -1),
+        in_channels: int = 3,
+        stem_channels: int = 64,
+        norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
+        align_corners: bool = True,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
         super().__init__(init_cfg)
         self.arch = get_architecture(arch)
         self.align_corners = align_corners
         stages = self.arch.stages
         self.out_layers = tuple(
             stages[i].last_layer
-            for i in _checked_indices(out_indices, self.arch))
-        levels = self.arch.levels[:max(self.out_layers) + 1]
+            for i in _checked_indices(out_indices, self.arch)
+        )
+        levels = self.arch.levels[: max(self.out_layers) + 1]
         self.final_layer = self.arch.num_layers - 1
 
         self.stem = Stem(in_channels, stem_channels, 3, norm_cfg)
@@ -81,12 +85,14 @@ class AutoDeepLab(BaseModule):
                     channels=width,
                     stride=2 if level > previous else 1,
                     norm_cfg=norm_cfg,
-                    align_corners=align_corners))
+                    align_corners=align_corners,
+                )
+            )
             channels.append(self.arch.num_blocks * width)
             previous = level
         self.out_channels = [channels[layer + 2] for layer in self.out_layers]
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Run the path.
 
         Args:
@@ -115,12 +121,14 @@ class AutoDeepLab(BaseModule):
         return tuple(features[layer] for layer in self.out_layers)
 
 
-def _checked_indices(out_indices: Sequence[int],
-                     arch: Architecture) -> Sequence[int]:
+def _checked_indices(
+    out_indices: Sequence[int], arch: Architecture
+) -> Sequence[int]:
     count = len(arch.stages)
     if not out_indices or not all(-count <= i < count for i in out_indices):
         raise UserError(
             f'out_indices is {tuple(out_indices)}, but the path '
             f'{"-".join(map(str, arch.path))} has {count} stages at one scale '
-            f'each; give one or more indices from {-count} to {count - 1}.')
+            f'each; give one or more indices from {-count} to {count - 1}.'
+        )
     return out_indices

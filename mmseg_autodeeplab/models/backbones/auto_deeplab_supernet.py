@@ -1,5 +1,4 @@
 """The relaxed network of the search."""
-from typing import List, Tuple
 
 import torch
 from mmengine.model import BaseModule, ModuleList
@@ -7,8 +6,16 @@ from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptMultiConfig
 from torch import Tensor, nn
 
-from ...arch import (PRIMITIVES, RATES, Architecture, decode, incoming,
-                     levels_at, num_edges, transition_mask)
+from ...arch import (
+    PRIMITIVES,
+    RATES,
+    Architecture,
+    decode,
+    incoming,
+    levels_at,
+    num_edges,
+    transition_mask,
+)
 from ...arch.search_space import DIRECTIONS, MIN_LAYERS
 from ...errors import UserError
 from ..layers import RelaxedNode, Stem, check_training_size, level_sizes
@@ -45,21 +52,23 @@ class AutoDeepLabSupernet(BaseModule):
     """
 
     def __init__(
-            self,
-            num_layers: int = 12,
-            num_blocks: int = 5,
-            filter_multiplier: int = 8,
-            in_channels: int = 3,
-            stem_channels: int = 64,
-            norm_cfg: ConfigType = dict(type='BN', affine=False),
-            align_corners: bool = True,
-            init_cfg: OptMultiConfig = None) -> None:
+        self,
+        num_layers: int = 12,
+        num_blocks: int = 5,
+        filter_multiplier: int = 8,
+        in_channels: int = 3,
+        stem_channels: int = 64,
+        norm_cfg: ConfigType = dict(type='BN', affine=False),
+        align_corners: bool = True,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
         super().__init__(init_cfg)
         if num_layers < MIN_LAYERS or num_blocks < 1:
             raise UserError(
                 f'num_layers is {num_layers} and num_blocks {num_blocks}, but '
                 f'a search needs num_layers >= {MIN_LAYERS}, so that every '
-                'scale exists at the end, and num_blocks >= 1.')
+                'scale exists at the end, and num_blocks >= 1.'
+            )
         self.num_layers = num_layers
 
         self.alphas = _arch_parameter(num_edges(num_blocks), len(PRIMITIVES))
@@ -78,19 +87,26 @@ class AutoDeepLabSupernet(BaseModule):
             self.layers.append(
                 ModuleList(
                     RelaxedNode(
-                        [current[source] for source, _ in incoming(
-                            layer, level)],
+                        [
+                            current[source]
+                            for source, _ in incoming(layer, level)
+                        ],
                         [DIRECTIONS[d] for _, d in incoming(layer, level)],
-                        before.get(level), widths[level], num_blocks,
-                        norm_cfg, align_corners)
-                    for level in levels_at(layer)))
+                        before.get(level),
+                        widths[level],
+                        num_blocks,
+                        norm_cfg,
+                        align_corners,
+                    )
+                    for level in levels_at(layer)
+                )
+            )
             before = current
             current = {
-                level: self.out_channels[level]
-                for level in levels_at(layer)
+                level: self.out_channels[level] for level in levels_at(layer)
             }
 
-    def arch_parameters(self) -> List[nn.Parameter]:
+    def arch_parameters(self) -> list[nn.Parameter]:
         """What the architecture half of the search optimises."""
         return [self.alphas, self.betas]
 
@@ -100,8 +116,9 @@ class AutoDeepLabSupernet(BaseModule):
         Raises:
             ValueError: If they are not finite.
         """
-        return decode(*(p.detach().float().cpu().numpy()
-                        for p in self.arch_parameters()))
+        return decode(
+            *(p.detach().float().cpu().numpy() for p in self.arch_parameters())
+        )
 
     def normalized_betas(self) -> Tensor:
         """Softmax over the existing transitions out of a source (Eq. 7, 8).
@@ -110,11 +127,12 @@ class AutoDeepLabSupernet(BaseModule):
             Tensor: (L, 4, 3); 0 where no transition exists.
         """
         exists = self.transitions.any(-1, keepdim=True)
-        logits = self.betas.masked_fill(exists & ~self.transitions,
-                                        float('-inf'))
+        logits = self.betas.masked_fill(
+            exists & ~self.transitions, float('-inf')
+        )
         return logits.softmax(-1) * exists
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Run all paths at once.
 
         Args:
@@ -140,7 +158,8 @@ class AutoDeepLabSupernet(BaseModule):
                     prev=before.get(level),
                     alphas=alphas,
                     betas=[betas[layer, s, d] for s, d in edges],
-                    size=sizes[level])
+                    size=sizes[level],
+                )
             before, current = current, out
         return tuple(current.values())
 

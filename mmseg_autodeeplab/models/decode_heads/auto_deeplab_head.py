@@ -1,6 +1,8 @@
 """The heads of search and retraining, both on plain-convolution ASPP."""
+
 import logging
-from typing import List, Sequence
+from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -26,11 +28,12 @@ class ImagePool(ConvModule):
 
     def __init__(self, in_channels: int, channels: int, **kwargs) -> None:
         super().__init__(in_channels, channels, 1, **kwargs)
-        self._warned = False
 
     def forward(self, x: Tensor) -> Tensor:
+        """Give (N, channels, H, W) for (N, in_channels, H, W)."""
         pooled = x.mean((2, 3), keepdim=True)
-        if len(x) == 1 and self.training and self._lacks_variance():
+        if len(x) == 1 and self._lacks_variance():
+            _say_batch_of_one()
             norm = self.norm
             pooled = F.batch_norm(
                 self.conv(pooled),
@@ -39,27 +42,32 @@ class ImagePool(ConvModule):
                 norm.weight,
                 norm.bias,
                 training=False,
-                eps=norm.eps)
-            pooled = self.activate(pooled) if self.with_activation else pooled
+                eps=norm.eps,
+            )
+            pooled = self.activate(pooled)
         else:
             pooled = super().forward(pooled)
         return pooled.expand(-1, -1, *x.shape[2:])
 
     def _lacks_variance(self) -> bool:
-        norm = self.norm if self.with_norm else None
         # SyncBN sees the images of the other processes too.
-        lacks = (
-            isinstance(norm, nn.modules.batchnorm._BatchNorm)
-            and not isinstance(norm, nn.SyncBatchNorm) and norm.training
-            and norm.running_mean is not None)
-        if lacks and not self._warned:
-            self._warned = True
-            print_log(
-                'A batch of one image has one value per channel behind image '
-                'pooling; batch norm uses its running statistics there.',
-                logger='current',
-                level=logging.WARNING)
-        return lacks
+        return (
+            self.with_norm
+            and isinstance(self.norm, nn.modules.batchnorm._BatchNorm)
+            and not isinstance(self.norm, nn.SyncBatchNorm)
+            and self.norm.training
+            and self.norm.track_running_stats
+        )
+
+
+@cache
+def _say_batch_of_one() -> None:
+    print_log(
+        'A batch of one image has one value per channel behind image pooling; '
+        'batch norm uses its running statistics there.',
+        logger='current',
+        level=logging.WARNING,
+    )
 
 
 @MODELS.register_module()
@@ -81,41 +89,48 @@ class AutoDeepLabSearchHead(BaseDecodeHead):
             widths are those of the inputs.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 in_index: Sequence[int] = (0, 1, 2, 3),
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_index: Sequence[int] = (0, 1, 2, 3),
+        **kwargs,
+    ) -> None:
         if len(in_channels) != len(RATES):
             raise ValueError(
                 f'in_channels is {in_channels}, but the search head needs the '
-                f'channels of {len(RATES)} scales.')
+                f'channels of {len(RATES)} scales.'
+            )
         kwargs.setdefault('channels', in_channels[0])
         super().__init__(
             in_channels=in_channels,
             in_index=in_index,
             input_transform='multiple_select',
-            **kwargs)
+            **kwargs,
+        )
         conv = dict(
             conv_cfg=self.conv_cfg,
             norm_cfg=self.norm_cfg,
-            act_cfg=self.act_cfg)
+            act_cfg=self.act_cfg,
+        )
         self.aspp = nn.ModuleList(
             ASPPModule((1, SEARCH_RATE // rate), width, width, **conv)
-            for rate, width in zip(RATES, in_channels))
+            for rate, width in zip(RATES, in_channels)
+        )
         self.image_pool = nn.ModuleList(
-            ImagePool(width, width, **conv) for width in in_channels)
+            ImagePool(width, width, **conv) for width in in_channels
+        )
         self.conv_seg = nn.ModuleList(
-            nn.Conv2d(3 * width, self.out_channels, 1)
-            for width in in_channels)
+            nn.Conv2d(3 * width, self.out_channels, 1) for width in in_channels
+        )
 
-    def forward(self, inputs: List[Tensor]) -> Tensor:
+    def forward(self, inputs: list[Tensor]) -> Tensor:
         """Give logits (N, num_classes, H, W) at the finest scale."""
         inputs = self._transform_inputs(inputs)
         size = inputs[0].shape[2:]
         logits = 0
-        for x, aspp, image_pool, conv_seg in zip(inputs, self.aspp,
-                                                 self.image_pool,
-                                                 self.conv_seg):
+        for x, aspp, image_pool, conv_seg in zip(
+            inputs, self.aspp, self.image_pool, self.conv_seg
+        ):
             x = torch.cat([*aspp(x), image_pool(x)], dim=1)
             if self.dropout is not None:
                 x = self.dropout(x)
@@ -146,39 +161,45 @@ class AutoDeepLabHead(BaseDecodeHead):
         kwargs: Of ``BaseDecodeHead``.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 in_index: Sequence[int] = (0, -1),
-                 channels: int = 256,
-                 low_level_channels: int = 48,
-                 dilations: Sequence[int] = (12, 24, 36),
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        in_index: Sequence[int] = (0, -1),
+        channels: int = 256,
+        low_level_channels: int = 48,
+        dilations: Sequence[int] = (12, 24, 36),
+        **kwargs,
+    ) -> None:
         super().__init__(
             in_channels=in_channels,
             in_index=in_index,
             channels=channels,
             input_transform='multiple_select',
-            **kwargs)
+            **kwargs,
+        )
         low, final = in_channels
         conv = dict(
             conv_cfg=self.conv_cfg,
             norm_cfg=self.norm_cfg,
-            act_cfg=self.act_cfg)
+            act_cfg=self.act_cfg,
+        )
         self.image_pool = ImagePool(final, channels, **conv)
         self.aspp = ASPPModule((1, *dilations), final, channels, **conv)
-        self.project = ConvModule((2 + len(dilations)) * channels, channels,
-                                  1, **conv)
+        self.project = ConvModule(
+            (2 + len(dilations)) * channels, channels, 1, **conv
+        )
         self.low_level = ConvModule(low, low_level_channels, 1, **conv)
         self.decoder = nn.Sequential(
             ConvModule(
-                channels + low_level_channels, channels, 3, padding=1,
-                **conv),
-            ConvModule(channels, channels, 3, padding=1, **conv))
+                channels + low_level_channels, channels, 3, padding=1, **conv
+            ),
+            ConvModule(channels, channels, 3, padding=1, **conv),
+        )
         # Behind the projection and of single values, as the authors have it;
         # the base class drops whole channels before the classifier.
         self.dropout = nn.Dropout(self.dropout_ratio)
 
-    def forward(self, inputs: List[Tensor]) -> Tensor:
+    def forward(self, inputs: list[Tensor]) -> Tensor:
         """Give logits (N, num_classes, H, W) at the low-level stride."""
         low, final = self._transform_inputs(inputs)
         x = torch.cat([self.image_pool(final), *self.aspp(final)], dim=1)

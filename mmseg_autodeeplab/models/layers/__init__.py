@@ -1,4 +1,5 @@
 """Building blocks of the networks."""
+
 from .cell import Cell
 from .operations import ReLUConvNorm, build_operation, resize
 from .relaxed_cell import MixedOperation, RelaxedCell, RelaxedNode
@@ -6,6 +7,14 @@ from .sizes import check_training_size, level_sizes
 from .stem import Stem
 
 __all__ = [
-    'Cell', 'MixedOperation', 'ReLUConvNorm', 'RelaxedCell', 'RelaxedNode',
-    'Stem', 'build_operation', 'check_training_size', 'level_sizes', 'resize'
+    'Cell',
+    'MixedOperation',
+    'ReLUConvNorm',
+    'RelaxedCell',
+    'RelaxedNode',
+    'Stem',
+    'build_operation',
+    'check_training_size',
+    'level_sizes',
+    'resize',
 ]

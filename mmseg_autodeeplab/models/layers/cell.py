@@ -1,5 +1,6 @@
 """The cell of a derived network."""
-from typing import Sequence
+
+from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModule, ModuleList
@@ -27,22 +28,39 @@ class Cell(BaseModule):
         align_corners (bool): Of every resize.
     """
 
-    def __init__(self, cell: Sequence, in_channels: int, prev_channels: int,
-                 channels: int, stride: int, norm_cfg: dict,
-                 align_corners: bool) -> None:
+    def __init__(
+        self,
+        cell: Sequence,
+        in_channels: int,
+        prev_channels: int,
+        channels: int,
+        stride: int,
+        norm_cfg: dict,
+        align_corners: bool,
+    ) -> None:
         super().__init__()
         self.inputs = [[c.input for c in block] for block in cell]
         self.align_corners = align_corners
         self.entry = ReLUConvNorm(in_channels, channels, 1, norm_cfg)
         # The authors project the second input only if its width differs.
         self.prev_entry = (
-            nn.Identity() if prev_channels == channels else ReLUConvNorm(
-                prev_channels, channels, 1, norm_cfg))
+            nn.Identity()
+            if prev_channels == channels
+            else ReLUConvNorm(prev_channels, channels, 1, norm_cfg)
+        )
         self.blocks = ModuleList(
             ModuleList(
-                build_operation(c.op, channels, stride if c.input < 2 else 1,
-                                norm_cfg, align_corners) for c in block)
-            for block in cell)
+                build_operation(
+                    c.op,
+                    channels,
+                    stride if c.input < 2 else 1,
+                    norm_cfg,
+                    align_corners,
+                )
+                for c in block
+            )
+            for block in cell
+        )
 
     def forward(self, x: Tensor, prev: Tensor) -> Tensor:
         """Run the cell.
@@ -60,6 +78,7 @@ class Cell(BaseModule):
         for inputs, operations in zip(self.inputs, self.blocks):
             left, right = (
                 operation(states[state])
-                for state, operation in zip(inputs, operations))
+                for state, operation in zip(inputs, operations)
+            )
             states.append(left + right)
         return torch.cat(states[2:], dim=1)

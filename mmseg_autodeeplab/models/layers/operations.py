@@ -3,7 +3,6 @@
 All are pre-activation, as in the authors' code: ReLU, convolution, norm. No
 convolution has a bias.
 """
-from typing import Tuple
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -12,15 +11,16 @@ from mmengine.model import Sequential
 from torch import Tensor
 
 
-def resize(x: Tensor, size: Tuple[int, int], align_corners: bool) -> Tensor:
+def resize(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """Bilinear resize; returns ``x`` itself if it already has that size."""
     if tuple(x.shape[2:]) == tuple(size):
         return x
     return F.interpolate(
-        x, size=size, mode='bilinear', align_corners=align_corners)
+        x, size=size, mode='bilinear', align_corners=align_corners
+    )
 
 
-def halved(size: Tuple[int, int]) -> Tuple[int, int]:
+def halved(size: tuple[int, int]) -> tuple[int, int]:
     """The size after a stride of 2: ceil(n / 2), (n - 1) / 2 + 1 if odd."""
     return (size[0] + 1) // 2, (size[1] + 1) // 2
 
@@ -28,13 +28,15 @@ def halved(size: Tuple[int, int]) -> Tuple[int, int]:
 class ReLUConvNorm(Sequential):
     """ReLU, convolution that keeps the size up to its stride, norm."""
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 kernel_size: int,
-                 norm_cfg: dict,
-                 stride: int = 1,
-                 dilation: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        norm_cfg: dict,
+        stride: int = 1,
+        dilation: int = 1,
+    ) -> None:
         super().__init__(
             # Not in place: the input is a state that others read too.
             nn.ReLU(),
@@ -45,15 +47,18 @@ class ReLUConvNorm(Sequential):
                 stride=stride,
                 padding=dilation * (kernel_size // 2),
                 dilation=dilation,
-                bias=False),
-            build_norm_layer(norm_cfg, out_channels)[1])
+                bias=False,
+            ),
+            build_norm_layer(norm_cfg, out_channels)[1],
+        )
 
 
 class SepConv(Sequential):
     """Twice: ReLU, depthwise, pointwise, norm; the first has the stride."""
 
-    def __init__(self, channels: int, kernel_size: int, stride: int,
-                 norm_cfg: dict) -> None:
+    def __init__(
+        self, channels: int, kernel_size: int, stride: int, norm_cfg: dict
+    ) -> None:
         layers = []
         for unit_stride in (stride, 1):
             layers += [
@@ -65,7 +70,8 @@ class SepConv(Sequential):
                     stride=unit_stride,
                     padding=kernel_size // 2,
                     groups=channels,
-                    bias=False),
+                    bias=False,
+                ),
                 nn.Conv2d(channels, channels, 1, bias=False),
                 build_norm_layer(norm_cfg, channels)[1],
             ]
@@ -78,8 +84,13 @@ class StridedAtrousConv(ReLUConvNorm):
     ReLU, bilinear resize to half the size, convolution of rate 1, norm.
     """
 
-    def __init__(self, channels: int, kernel_size: int, norm_cfg: dict,
-                 align_corners: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        norm_cfg: dict,
+        align_corners: bool,
+    ) -> None:
         super().__init__(channels, channels, kernel_size, norm_cfg)
         self.align_corners = align_corners
 
@@ -89,11 +100,17 @@ class StridedAtrousConv(ReLUConvNorm):
         return norm(conv(x))
 
 
-def _atrous_conv(channels: int, kernel_size: int, stride: int, norm_cfg: dict,
-                 align_corners: bool) -> nn.Module:
+def _atrous_conv(
+    channels: int,
+    kernel_size: int,
+    stride: int,
+    norm_cfg: dict,
+    align_corners: bool,
+) -> nn.Module:
     if stride == 2:
-        return StridedAtrousConv(channels, kernel_size, norm_cfg,
-                                 align_corners)
+        return StridedAtrousConv(
+            channels, kernel_size, norm_cfg, align_corners
+        )
     # A plain convolution, not a separable one: only so do the published
     # parameter counts come out.
     return ReLUConvNorm(channels, channels, kernel_size, norm_cfg, dilation=2)
@@ -105,11 +122,13 @@ def _skip(channels: int, stride: int, norm_cfg: dict) -> nn.Module:
     return ReLUConvNorm(channels, channels, 1, norm_cfg, stride=stride)
 
 
-def build_operation(name: str,
-                    channels: int,
-                    stride: int,
-                    norm_cfg: dict,
-                    align_corners: bool = True) -> nn.Module:
+def build_operation(
+    name: str,
+    channels: int,
+    stride: int,
+    norm_cfg: dict,
+    align_corners: bool = True,
+) -> nn.Module:
     """Build one primitive: (N, C, H, W) to (N, C, ceil(H/s), ceil(W/s)).
 
     Args:
@@ -124,12 +143,14 @@ def build_operation(name: str,
         return nn.MaxPool2d(3, stride=stride, padding=1)
     if name == 'avg_pool_3x3':
         return nn.AvgPool2d(
-            3, stride=stride, padding=1, count_include_pad=False)
+            3, stride=stride, padding=1, count_include_pad=False
+        )
     if name == 'skip_connect':
         return _skip(channels, stride, norm_cfg)
     if name in ('sep_conv_3x3', 'sep_conv_5x5'):
         return SepConv(channels, int(name[-1]), stride, norm_cfg)
     if name in ('atrous_conv_3x3', 'atrous_conv_5x5'):
-        return _atrous_conv(channels, int(name[-1]), stride, norm_cfg,
-                            align_corners)
+        return _atrous_conv(
+            channels, int(name[-1]), stride, norm_cfg, align_corners
+        )
     raise KeyError(f'no operation is named {name!r}')

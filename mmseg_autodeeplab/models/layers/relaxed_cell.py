@@ -1,5 +1,7 @@
 """The relaxed cell of the search: one primitive, one edge at a time."""
-from typing import Optional, Sequence
+
+from collections.abc import Sequence
+from typing import Optional
 
 import torch
 from mmengine.model import BaseModule, ModuleList
@@ -19,12 +21,15 @@ class MixedOperation(ModuleList):
     def __init__(self, channels: int, norm_cfg: dict) -> None:
         super().__init__(
             build_operation(name, channels, 1, norm_cfg)
-            for name in PRIMITIVES[1:])
+            for name in PRIMITIVES[1:]
+        )
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """Sum the primitives on ``x`` (N, C, H, W) by ``weights`` (8, )."""
-        return sum(weight * operation(x)
-                   for weight, operation in zip(weights[1:], self))
+        return sum(
+            weight * operation(x)
+            for weight, operation in zip(weights[1:], self)
+        )
 
 
 class RelaxedCell(BaseModule):
@@ -38,8 +43,9 @@ class RelaxedCell(BaseModule):
         norm_cfg (dict): Norm of every convolution.
     """
 
-    def __init__(self, channels: int, num_blocks: int, has_prev: bool,
-                 norm_cfg: dict) -> None:
+    def __init__(
+        self, channels: int, num_blocks: int, has_prev: bool, norm_cfg: dict
+    ) -> None:
         super().__init__()
         self.num_blocks = num_blocks
         # Keys are edge indices, the same in every cell and in the alphas.
@@ -49,8 +55,9 @@ class RelaxedCell(BaseModule):
                 if state != 1 or has_prev:
                     self.edges[str(edge)] = MixedOperation(channels, norm_cfg)
 
-    def forward(self, x: Tensor, prev: Optional[Tensor],
-                weights: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, prev: Optional[Tensor], weights: Tensor
+    ) -> Tensor:
         """Run the cell.
 
         Args:
@@ -64,9 +71,12 @@ class RelaxedCell(BaseModule):
         states = [x, prev]
         for block in range(self.num_blocks):
             states.append(
-                sum(self.edges[str(edge)](states[state], weights[edge])
+                sum(
+                    self.edges[str(edge)](states[state], weights[edge])
                     for state, edge in enumerate(block_edges(block))
-                    if states[state] is not None))
+                    if states[state] is not None
+                )
+            )
         return torch.cat(states[2:], dim=1)
 
 
@@ -92,27 +102,42 @@ class RelaxedNode(BaseModule):
         align_corners (bool): Of the upsampling.
     """
 
-    def __init__(self, source_channels: Sequence[int],
-                 source_steps: Sequence[int], prev_channels: Optional[int],
-                 channels: int, num_blocks: int, norm_cfg: dict,
-                 align_corners: bool) -> None:
+    def __init__(
+        self,
+        source_channels: Sequence[int],
+        source_steps: Sequence[int],
+        prev_channels: Optional[int],
+        channels: int,
+        num_blocks: int,
+        norm_cfg: dict,
+        align_corners: bool,
+    ) -> None:
         super().__init__()
         self.align_corners = align_corners
         self.entries = ModuleList(
-            ReLUConvNorm(source, channels, 3, norm_cfg, stride=2) if step ==
-            1 else ReLUConvNorm(source, channels, 1, norm_cfg)
-            for source, step in zip(source_channels, source_steps))
+            ReLUConvNorm(source, channels, 3, norm_cfg, stride=2)
+            if step == 1
+            else ReLUConvNorm(source, channels, 1, norm_cfg)
+            for source, step in zip(source_channels, source_steps)
+        )
         self.source_steps = tuple(source_steps)
         self.prev_entry = None
         if prev_channels is not None:
-            self.prev_entry = ReLUConvNorm(prev_channels, channels, 1,
-                                           norm_cfg)
-        self.cell = RelaxedCell(channels, num_blocks, prev_channels
-                                is not None, norm_cfg)
+            self.prev_entry = ReLUConvNorm(
+                prev_channels, channels, 1, norm_cfg
+            )
+        self.cell = RelaxedCell(
+            channels, num_blocks, prev_channels is not None, norm_cfg
+        )
 
-    def forward(self, sources: Sequence[Tensor], prev: Optional[Tensor],
-                alphas: Tensor, betas: Sequence[Tensor],
-                size: Sequence[int]) -> Tensor:
+    def forward(
+        self,
+        sources: Sequence[Tensor],
+        prev: Optional[Tensor],
+        alphas: Tensor,
+        betas: Sequence[Tensor],
+        size: Sequence[int],
+    ) -> Tensor:
         """Run the node.
 
         Args:
@@ -128,11 +153,10 @@ class RelaxedNode(BaseModule):
         if self.prev_entry is not None:
             prev = self.prev_entry(prev)
         out = 0
-        for entry, step, source, beta in zip(self.entries, self.source_steps,
-                                             sources, betas):
+        for entry, step, source, beta in zip(
+            self.entries, self.source_steps, sources, betas
+        ):
             if step == -1:
                 source = resize(source, size, self.align_corners)
             out = out + beta * self.cell(entry(source), prev, alphas)
         return out
-
-

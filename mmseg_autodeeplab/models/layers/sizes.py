@@ -1,5 +1,6 @@
 """Spatial sizes: the level of stride s holds ceil(H / s) x ceil(W / s)."""
-from typing import Sequence, Tuple
+
+from collections.abc import Sequence
 
 from ...arch import RATES
 from ...errors import UserError
@@ -7,7 +8,7 @@ from ...errors import UserError
 MIN_SIZE = RATES[-1] + 1
 
 
-def level_sizes(size: Sequence[int]) -> Tuple[Tuple[int, int], ...]:
+def level_sizes(size: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Height and width of each of the four scales of an input."""
     height, width = size
     return tuple((-(-height // rate), -(-width // rate)) for rate in RATES)
@@ -23,4 +24,5 @@ def check_training_size(size: Sequence[int]) -> None:
         raise UserError(
             f'The network cannot be trained on inputs of {size[0]} x '
             f'{size[1]} pixels, since stride 32 leaves one value of them; '
-            f'set crop_size to {MIN_SIZE} or more on each side.')
+            f'set crop_size to {MIN_SIZE} or more on each side.'
+        )

@@ -1,5 +1,4 @@
 """The convolutions before the first cell."""
-from typing import Tuple
 
 import torch.nn as nn
 from mmcv.cnn import build_norm_layer
@@ -23,21 +22,24 @@ class Stem(BaseModule):
         norm_cfg (dict): Norm of every convolution.
     """
 
-    def __init__(self, in_channels: int, channels: int, num_convs: int,
-                 norm_cfg: dict) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, num_convs: int, norm_cfg: dict
+    ) -> None:
         super().__init__()
         layers = [
             nn.Conv2d(
-                in_channels, channels, 3, stride=2, padding=1, bias=False),
-            build_norm_layer(norm_cfg, channels)[1]
+                in_channels, channels, 3, stride=2, padding=1, bias=False
+            ),
+            build_norm_layer(norm_cfg, channels)[1],
         ]
         if num_convs == 3:
             layers.append(ReLUConvNorm(channels, channels, 3, norm_cfg))
         self.to_stride2 = nn.Sequential(*layers)
         self.to_stride4 = ReLUConvNorm(
-            channels, 2 * channels, 3, norm_cfg, stride=2)
+            channels, 2 * channels, 3, norm_cfg, stride=2
+        )
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Give the features at stride 2 and at stride 4."""
         stride2 = self.to_stride2(x)
         return stride2, self.to_stride4(stride2)

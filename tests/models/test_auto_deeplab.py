@@ -1,0 +1,287 @@
+"""The derived network: the published numbers, wiring, sizes, stock heads."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmseg_autodeeplab.arch import Architecture, decode, num_edges
+
+init_default_scope('mmseg')
+BN = dict(type='BN')
+SIZES = [
+    (33, 33),
+    (64, 64),
+    (96, 96),
+    (97, 97),
+    (100, 100),
+    (120, 120),
+    (224, 224),
+    (321, 321),
+    (97, 160),
+]
+
+
+def backbone(arch='autodeeplab', **kwargs):
+    return MODELS.build(dict(type='AutoDeepLab', arch=arch, **kwargs))
+
+
+def segmentor(filter_multiplier=20):
+    f = filter_multiplier
+    return MODELS.build(
+        dict(
+            type='EncoderDecoder',
+            backbone=dict(
+                type='AutoDeepLab', arch='autodeeplab', filter_multiplier=f
+            ),
+            decode_head=dict(
+                type='AutoDeepLabHead',
+                in_channels=[5 * f, 10 * f],
+                num_classes=19,
+                norm_cfg=BN,
+                align_corners=True,
+            ),
+        )
+    )
+
+
+def random_architecture(seed, num_blocks=2, num_layers=6):
+    rng = np.random.RandomState(seed)
+    return decode(
+        rng.randn(num_edges(num_blocks), 8), 3 * rng.randn(num_layers, 4, 3)
+    )
+
+
+def num_parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    'filter_multiplier,parameters,multiply_adds',
+    [
+        (20, 10_147_427, 320.45),
+        (32, 21_622_451, 439.92),
+        (48, 44_424_691, 662.42),
+    ],
+)
+def test_published_size(filter_multiplier, parameters, multiply_adds):
+    model = segmentor(filter_multiplier)
+    assert num_parameters(model) == parameters
+    model = model.to('meta').eval()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.empty(1, 3, 1025, 2049, device='meta'))
+    counts = counter.get_flop_counts()['Global']
+    assert list(counts) == [torch.ops.aten.convolution]
+    assert round(counts[torch.ops.aten.convolution] / 2e9, 2) == multiply_adds
+
+
+def test_every_cell_of_the_published_network():
+    """Parameters at F = 20 and sizes at 321 x 321, cell by cell."""
+    net = backbone().eval()
+    parameters = [
+        38240,
+        38960,
+        38400,
+        135200,
+        512000,
+        151200,
+        536000,
+        536000,
+        2038400,
+        2102400,
+        616000,
+        175200,
+    ]
+    channels = [100, 100, 100, 200, 400, 200, 400, 400, 800, 800, 400, 200]
+    sides = [81, 81, 81, 41, 21, 41, 21, 21, 11, 11, 21, 41]
+    entries = [81, 81, 81, 81, 41, 41, 41, 21, 21, 11, 21, 41]
+    assert num_parameters(net.stem) == 112832
+    assert [num_parameters(cell) for cell in net.cells] == parameters
+
+    seen, entered = [], []
+    for cell in net.cells:
+        cell.register_forward_hook(
+            lambda module, args, out: seen.append(tuple(out.shape[1:]))
+        )
+        cell.prev_entry.register_forward_hook(
+            lambda module, args, out: entered.append(out.shape[-1])
+        )
+    with torch.no_grad():
+        net(torch.randn(1, 3, 321, 321))
+    assert seen == [(c, n, n) for c, n in zip(channels, sides)]
+    assert entered == entries
+
+
+def test_what_each_cell_reads():
+    """The output before, and two back; raw, and only the last one after ReLU."""
+    net = backbone(filter_multiplier=4, stem_channels=8).eval()
+    reads, outs = [], []
+    net.stem.register_forward_hook(lambda m, x, out: outs.extend(out))
+
+    def record(module, args, out):
+        reads.append(args)
+        outs.append(out)
+
+    for cell in net.cells:
+        cell.register_forward_hook(record)
+    with torch.no_grad():
+        low, final = net(torch.randn(1, 3, 65, 65))
+    for layer, (x, prev) in enumerate(reads):
+        assert prev is outs[layer]
+        if x.shape == outs[layer + 1].shape:
+            assert x is outs[layer + 1]
+        else:  # upsampled, before the cell
+            assert net.arch.levels[layer] < net.arch.levels[layer - 1]
+            torch.testing.assert_close(
+                x,
+                torch.nn.functional.interpolate(
+                    outs[layer + 1],
+                    size=x.shape[2:],
+                    mode='bilinear',
+                    align_corners=True,
+                ),
+            )
+    assert low is outs[2 + 2] and low.min() < 0  # Cell_2, raw
+    torch.testing.assert_close(final, outs[-1].relu())
+    assert outs[-1].min() < 0
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('batch', [1, 2])
+def test_any_size_trains(size, batch):
+    f = 2
+    model = MODELS.build(
+        dict(
+            type='EncoderDecoder',
+            backbone=dict(
+                type='AutoDeepLab',
+                arch='autodeeplab',
+                filter_multiplier=f,
+                stem_channels=4,
+                out_indices=(0, 3, 4, 5, -1),
+            ),
+            decode_head=dict(
+                type='AutoDeepLabHead',
+                in_channels=[5 * f, 10 * f],
+                channels=8,
+                low_level_channels=4,
+                num_classes=3,
+                norm_cfg=BN,
+                align_corners=True,
+            ),
+        )
+    )
+    x = torch.randn(batch, 3, *size)
+    features = model.extract_feat(x)
+    assert [tuple(feature.shape[2:]) for feature in features] == [
+        tuple(-(-n // s) for n in size) for s in (4, 8, 16, 32, 8)
+    ]
+    logits = model.decode_head(features)
+    assert logits.shape == (batch, 3, -(-size[0] // 4), -(-size[1] // 4))
+    logits.square().mean().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_too_small_to_train():
+    net = backbone(filter_multiplier=2)
+    with pytest.raises(ValueError, match='32 x 100 pixels.*crop_size to 33'):
+        net(torch.randn(2, 3, 32, 100))
+    net.eval()(torch.randn(1, 3, 32, 32))  # testing may
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_every_parameter_of_any_architecture_gets_a_gradient(seed):
+    arch = random_architecture(seed, num_blocks=1 + seed % 4)
+    net = backbone(arch, filter_multiplier=3, stem_channels=5)
+    sum(
+        out.square().mean() for out in net(torch.randn(2, 3, 65, 65))
+    ).backward()
+    # The last stage always needs all cells; low-level or not.
+    missing = [
+        n
+        for n, p in net.named_parameters()
+        if p.grad is None or not p.grad.any()
+    ]
+    used = set()
+    for b in range(arch.num_blocks):
+        used |= {c.input for c in arch.cell[b]}
+    # States that no block reads leave their entry without a gradient.
+    allowed = [
+        name
+        for state, name in enumerate(('.entry.', '.prev_entry.'))
+        if state not in used
+    ]
+    assert not [n for n in missing if not any(a in n for a in allowed)]
+
+
+def test_out_indices_are_stages():
+    net = backbone(filter_multiplier=2, out_indices=(0, 3, 4, 5))
+    # Encoder end points: Cell_2, Cell_5, Cell_7, Cell_9; nothing behind them.
+    assert len(net.cells) == 10
+    assert net.out_channels == [10, 20, 40, 80]
+    outs = net.eval()(torch.randn(1, 3, 65, 65))
+    assert [out.shape[1] for out in outs] == net.out_channels
+    assert all(out.min() < 0 for out in outs)  # raw: the ReLU is at the end
+    assert backbone(filter_multiplier=2, out_indices=(-1, 0)).out_channels == [
+        20,
+        10,
+    ]
+
+
+def test_the_stem_is_the_low_level_feature_of_a_path_that_leaves_at_once():
+    arch = Architecture(random_architecture(0).cell, (8, 16, 16, 8))
+    net = backbone(arch, filter_multiplier=4, stem_channels=6)
+    low, final = net(torch.randn(2, 3, 64, 64))
+    assert net.out_channels == [12, 16]
+    assert low.shape == (2, 12, 16, 16) and final.shape == (2, 16, 8, 8)
+
+
+@pytest.mark.parametrize('out_indices', [(0, 1, 2, 3), (-4,), ()])
+def test_more_stages_than_the_path_has(out_indices):
+    arch = Architecture(random_architecture(0).cell, (4, 8, 4))
+    with pytest.raises(ValueError, match='4-8-4 has 3 stages'):
+        backbone(arch, out_indices=out_indices)
+
+
+STOCK_HEADS = {
+    'FCNHead': dict(in_channels=40, num_convs=1),
+    'ASPPHead': dict(in_channels=40, dilations=(1, 6)),
+    'DepthwiseSeparableASPPHead': dict(
+        in_channels=40, dilations=(1, 6), c1_in_channels=20, c1_channels=8
+    ),
+    'UPerHead': dict(
+        in_channels=[20, 40, 80, 160],
+        in_index=[0, 1, 2, 3],
+        out_indices=(0, 3, 4, 5),
+        pool_scales=(1, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize('head', STOCK_HEADS)
+def test_stock_heads(head):
+    head_cfg = dict(STOCK_HEADS[head])
+    out_indices = head_cfg.pop('out_indices', (0, -1))
+    head_cfg.setdefault('in_index', -1)
+    model = MODELS.build(
+        dict(
+            type='EncoderDecoder',
+            backbone=dict(
+                type='AutoDeepLab',
+                arch='autodeeplab',
+                filter_multiplier=4,
+                out_indices=out_indices,
+            ),
+            decode_head=dict(
+                type=head, channels=16, num_classes=4, norm_cfg=BN, **head_cfg
+            ),
+            test_cfg=dict(mode='whole'),
+        )
+    )
+    out = model(torch.randn(2, 3, 97, 65))
+    assert out.shape[:2] == (2, 4)
+    out.square().mean().backward()
+    unused = {n for n, p in model.named_parameters() if p.grad is None}
+    assert not unused
