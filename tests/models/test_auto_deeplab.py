@@ -115,7 +115,7 @@ def test_every_cell_of_the_published_network():
 
 
 def test_what_each_cell_reads():
-    """The output before, and two back; raw, and only the last one after ReLU."""
+    """The output before, and two back, raw; the ReLU is behind the last."""
     net = backbone(filter_multiplier=4, stem_channels=8).eval()
     reads, outs = [], []
     net.stem.register_forward_hook(lambda m, x, out: outs.extend(out))

@@ -240,11 +240,14 @@ def _build_arch_dataloader(runner: Runner) -> torch.utils.data.DataLoader:
     """The training loader once more, on part B of the same dataset."""
     train_dataloader = runner.train_dataloader
     sampler = train_dataloader.sampler
-    if not isinstance(sampler, SplitInfiniteSampler) or sampler.part != 'A':
+    found = type(sampler).__name__
+    if isinstance(sampler, SplitInfiniteSampler):
+        found += f' of part {sampler.part}'
+    if found != 'SplitInfiniteSampler of part A':
         raise UserError(
             'ArchSearchHook trains the architecture on images that the '
             'weights never see, but the sampler of train_dataloader is '
-            f'{type(sampler).__name__}; set train_dataloader.sampler to '
+            f'{found}; set train_dataloader.sampler to '
             "dict(type='SplitInfiniteSampler')."
         )
     cfg = copy.deepcopy(runner.cfg.train_dataloader)
