@@ -11,7 +11,12 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
 
-from mmseg_autodeeplab.arch import RATES, Architecture, decode
+from mmseg_autodeeplab.arch import (
+    RATES,
+    Architecture,
+    decode,
+    random_architecture,
+)
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.utils import cli
 from mmseg_autodeeplab.utils.files import write_atomically
@@ -53,6 +58,13 @@ def parse_args():
         '--out-dir',
         help='folder for architecture.json and retrain.py; by default '
         'decoded/ beside the checkpoint',
+    )
+    parser.add_argument(
+        '--random',
+        type=int,
+        metavar='SEED',
+        help='draw a random architecture from the space that was searched '
+        'instead: the baseline, with the same retraining',
     )
     parser.add_argument(
         '--force',
@@ -124,7 +136,7 @@ def build_retrain_config(search: Config, architecture: Architecture) -> Config:
         }
     )
     schedule.pop('max_iters')
-    cfg.merge_from_dict(schedule.to_dict())
+    cfg.update(schedule.to_dict())
     cfg.custom_hooks = [
         hook
         for hook in cfg.get('custom_hooks', [])
@@ -164,6 +176,10 @@ def main():
     args = parse_args()
     init_default_scope('mmseg')
     architecture, search = load_search(args.checkpoint)
+    if args.random is not None:
+        architecture = random_architecture(
+            architecture.num_blocks, architecture.num_layers, args.random
+        ).with_provenance(checkpoint=osp.basename(args.checkpoint))
     out_dir = args.out_dir or osp.join(osp.dirname(args.checkpoint), 'decoded')
     json_file = osp.join(out_dir, 'architecture.json')
     config_file = osp.join(out_dir, 'retrain.py')
@@ -179,9 +195,8 @@ def main():
     architecture.dump(json_file)
     write_atomically(
         config_file,
-        '# Written by tools/decode.py: retrains the architecture of iteration '
-        f'{architecture.provenance["iteration"]}\n# of a search, from '
-        f'scratch.\n{cfg.pretty_text}',
+        '# Written by tools/decode.py, from\n'
+        f'# {dict(architecture.provenance)}\n{cfg.pretty_text}',
     )
 
     print(

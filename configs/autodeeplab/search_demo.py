@@ -41,7 +41,7 @@ default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=100))
 
 # What tools/decode.py changes in the config that it writes: a small network
 # and a schedule of minutes, for which Adam is the quicker optimiser.
-retrain_iters = 2500
+retrain_iters = 3000
 retrain = dict(
     model=dict(
         backbone=dict(
@@ -73,6 +73,6 @@ retrain = dict(
             by_epoch=False,
         )
     ],
-    train_cfg=dict(max_iters=retrain_iters, val_interval=500),
-    default_hooks=dict(checkpoint=dict(interval=500)),
+    train_cfg=dict(max_iters=retrain_iters, val_interval=1000),
+    default_hooks=dict(checkpoint=dict(interval=1000)),
 )

@@ -10,6 +10,7 @@ from .decode import (
     decode_path,
 )
 from .genotype import Architecture, Connection, Stage
+from .sample import random_architecture
 from .search_space import (
     PRIMITIVES,
     RATES,
@@ -44,5 +45,6 @@ __all__ = [
     'incoming',
     'levels_at',
     'num_edges',
+    'random_architecture',
     'transition_mask',
 ]

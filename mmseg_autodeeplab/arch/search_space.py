@@ -112,13 +112,17 @@ def count_cells(num_blocks: int) -> int:
     )
 
 
-def count_paths(num_layers: int) -> int:
+def count_paths(num_layers: int, start: int = 0) -> int:
     """Number of paths through the trellis: 75 025 for 12 layers.
 
     The paper's 2.9e4 is the same count with the first layer held at
     stride 4, that is with 11 free transitions.
+
+    Args:
+        num_layers (int): Transitions to take.
+        start (int): Level to start from. Defaults to 0, the stem's.
     """
-    paths = [1] + [0] * (NUM_LEVELS - 1)
+    paths = [int(level == start) for level in range(NUM_LEVELS)]
     for _ in range(num_layers):
         paths = [
             sum(paths[max(level - 1, 0) : level + 2])

@@ -1,4 +1,4 @@
-# generated scenes: 400 / 100 / 100 images of 96 x 128
+# generated scenes: 1000 / 100 / 100 images of 96 x 128
 dataset_type = 'ShapesDataset'
 data_root = 'data/shapes'
 crop_size = (96, 96)
@@ -46,7 +46,7 @@ train_dataloader = dict(
         type=dataset_type,
         data_root=data_root,
         split='train',
-        num_images=400,
+        num_images=1000,
         pipeline=train_pipeline,
     ),
 )

@@ -1,0 +1,310 @@
+"""tools/decode.py against enumeration, and the config that it writes."""
+
+import importlib.util
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+from mmseg_autodeeplab.arch import (
+    PRIMITIVES,
+    RATES,
+    Architecture,
+    random_architecture,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
+
+
+def load_tool():
+    spec = importlib.util.spec_from_file_location(
+        'decode_tool', ROOT / 'tools' / 'decode.py'
+    )
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    return tool
+
+
+TOOL = load_tool()
+
+
+def run(monkeypatch, *args):
+    monkeypatch.setattr('sys.argv', ['decode.py', *map(str, args)])
+    TOOL.main()
+
+
+def checkpoint(file, alphas, betas, cfg=None):
+    cfg = cfg or Config.fromfile(DEMO)
+    torch.save(
+        dict(
+            meta=dict(cfg=cfg.pretty_text, iter=7, epoch=0),
+            # As MMEngine has it: more than weights, so that loading it
+            # under torch >= 2.6 is tried too.
+            message_hub=dict(array=np.arange(3)),
+            state_dict={
+                'backbone.alphas': torch.tensor(alphas, dtype=torch.float),
+                'backbone.betas': torch.tensor(betas, dtype=torch.float),
+            },
+        ),
+        file,
+    )
+    return file
+
+
+def softmax(values):
+    e = np.exp(np.asarray(values, dtype=np.float64))
+    return e / e.sum()
+
+
+def best_path(betas):
+    """All paths, each with the product of its transition probabilities."""
+    best = (-1.0, None)
+    for levels in itertools.product(range(4), repeat=len(betas)):
+        p = 1.0
+        for layer, (s, t) in enumerate(zip((0, *levels), levels)):
+            steps = [d for d in range(3) if 0 <= s + d - 1 <= 3]
+            if t - s + 1 not in steps:
+                p = 0.0
+                break
+            p *= softmax(betas[layer, s, steps])[steps.index(t - s + 1)]
+        best = max(best, (p, levels))
+    return tuple(RATES[level] for level in best[1])
+
+
+def best_cell(alphas):
+    """All pairs of edges, all pairs of primitives."""
+    cell, start = [], 0
+    for block in range(100):
+        if start == len(alphas):
+            return tuple(cell)
+        p = np.array([softmax(a) for a in alphas[start : start + block + 2]])
+        choices = [
+            (p[i, k] + p[j, m], (i, k), (j, m))
+            for i, j in itertools.combinations(range(block + 2), 2)
+            for k in range(1, 8)
+            for m in range(1, 8)
+        ]
+        _, *pair = max(choices)
+        pair.sort(key=lambda ik: -p[ik])
+        cell.append(tuple((i, PRIMITIVES[k]) for i, k in pair))
+        start += block + 2
+
+
+@pytest.mark.parametrize('num_layers', [3, 5, 8])
+@pytest.mark.parametrize('num_blocks', [1, 3, 5])
+def test_it_decodes_what_enumeration_finds(
+    tmp_path, monkeypatch, num_layers, num_blocks
+):
+    rng = np.random.RandomState(10 * num_layers + num_blocks)
+    edges = num_blocks * (num_blocks + 3) // 2
+    for trial in range(3):
+        # As float32, so that both sides decode the same numbers.
+        alphas = rng.randn(edges, 8).astype(np.float32)
+        betas = (2 * rng.randn(num_layers, 4, 3)).astype(np.float32)
+        out = tmp_path / str(trial)
+        file = checkpoint(tmp_path / 'iter_7.pth', alphas, betas)
+        run(monkeypatch, file, '--out-dir', out)
+        found = Architecture.load(out / 'architecture.json')
+        assert found.path == best_path(betas)
+        assert found.cell == best_cell(alphas)
+        assert found.provenance['iteration'] == 7
+
+
+def random_checkpoint(tmp_path, cfg=None, seed=0, num_layers=6):
+    rng = np.random.RandomState(seed)
+    return checkpoint(
+        tmp_path / 'iter_7.pth',
+        rng.randn(5, 8),
+        3 * rng.randn(num_layers, 4, 3),
+        cfg,
+    )
+
+
+def test_the_retrain_config_is_complete(tmp_path, monkeypatch, capsys):
+    out = tmp_path / 'decoded'
+    file = random_checkpoint(tmp_path)
+    run(monkeypatch, file)  # decoded/ beside the checkpoint
+    assert sorted(os.listdir(out)) == ['architecture.json', 'retrain.py']
+    printed = capsys.readouterr().out
+    retrain = out / 'retrain.py'
+    assert f'python tools/train.py {retrain}\n' in printed
+    weights = out / 'retrain' / 'iter_3000.pth'
+    assert f'python tools/test.py {retrain} {weights}\n' in printed
+
+    assert '_base_' not in retrain.read_text()
+    cfg, search = Config.fromfile(retrain), Config.fromfile(DEMO)
+    found = Architecture.load(out / 'architecture.json')
+    assert found == Architecture.from_dict(cfg.model.backbone.arch)
+    # The data of the search, all of it for the weights now.
+    assert cfg.train_dataloader.dataset == search.train_dataloader.dataset
+    assert cfg.train_dataloader.sampler.type == 'InfiniteSampler'
+    assert cfg.test_dataloader == search.test_dataloader
+    assert cfg.test_evaluator == search.test_evaluator
+    # What the search config has under `retrain`, and nothing of the search.
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 3000
+    assert cfg.train_dataloader.batch_size == 8
+    assert cfg.optim_wrapper.optimizer.type == 'AdamW'
+    assert cfg.custom_hooks == []
+    assert 'retrain' not in cfg and 'ArchSearchHook' not in cfg.pretty_text
+    assert cfg.work_dir == str(out / 'retrain')
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_the_channels_are_right_for_any_path(tmp_path, monkeypatch, seed):
+    file = random_checkpoint(tmp_path, seed=seed, num_layers=3 + seed)
+    run(monkeypatch, file, '--out-dir', tmp_path)
+    init_default_scope('mmseg')
+    model = MODELS.build(Config.fromfile(tmp_path / 'retrain.py').model)
+    logits = model(torch.randn(2, 3, 96, 96))
+    assert logits.shape == (2, 6, 24, 24)
+
+
+def test_dilations_follow_the_final_stride(tmp_path, monkeypatch):
+    search = Config.fromfile(
+        ROOT / 'configs' / 'autodeeplab' / 'search_cityscapes.py'
+    )
+    betas = np.zeros((3, 4, 3))
+    betas[0, 0, 2] = betas[1, 1, 2] = betas[2, 2, 1] = 9  # 8-16-16
+    file = checkpoint(tmp_path / 'iter_7.pth', np.eye(20, 8), betas, search)
+    run(monkeypatch, file, '--out-dir', tmp_path)
+    cfg = Config.fromfile(tmp_path / 'retrain.py')
+    head = cfg.model.decode_head
+    assert head.dilations == [6, 12, 18]
+    assert head.in_channels == [128, 400]  # the stem, and 5 F at stride 16
+    assert head.num_classes == 19
+    # Full resolution and the paper's crop, instead of those of the search.
+    pipelines = cfg.train_dataloader.dataset.pipeline
+    assert [t.crop_size for t in pipelines if t.type == 'RandomCrop'] == [
+        (769, 769)
+    ]
+    assert cfg.model.data_preprocessor.size == (769, 769)
+    scales = [
+        t.scale
+        for loader in (cfg.val_dataloader, cfg.test_dataloader)
+        for t in loader.dataset.pipeline
+        if t.type == 'Resize'
+    ]
+    assert scales == [(2048, 1024)] * 2
+
+
+def test_a_search_without_validation(tmp_path, monkeypatch, capsys):
+    search = Config.fromfile(DEMO)
+    for part in ('val', 'test'):
+        for kind in ('dataloader', 'evaluator', 'cfg'):
+            search[f'{part}_{kind}'] = None
+    run(monkeypatch, random_checkpoint(tmp_path, search))
+    cfg = Config.fromfile(tmp_path / 'decoded' / 'retrain.py')
+    assert cfg.val_dataloader is None and cfg.val_cfg is None
+    printed = capsys.readouterr().out
+    assert 'tools/train.py' in printed and 'tools/test.py' not in printed
+    assert 'no test_dataloader' in printed
+
+
+def test_a_random_baseline_differs_in_the_architecture_alone(
+    tmp_path, monkeypatch
+):
+    file = random_checkpoint(tmp_path)
+    run(monkeypatch, file, '--out-dir', tmp_path / 'found')
+    run(monkeypatch, file, '--random', 3, '--out-dir', tmp_path / 'random')
+    drawn = Architecture.load(tmp_path / 'random' / 'architecture.json')
+    assert drawn == random_architecture(2, 6, 3)
+    found, baseline = (
+        Config.fromfile(tmp_path / name / 'retrain.py')
+        for name in ('found', 'random')
+    )
+    assert Architecture.from_dict(baseline.model.backbone.arch) == drawn
+    for cfg in (found, baseline):
+        del cfg._cfg_dict['work_dir'], cfg.model.backbone['arch']
+        # They follow from the path.
+        del cfg.model.decode_head['in_channels']
+        cfg.model.decode_head.pop('dilations')
+    assert found._cfg_dict == baseline._cfg_dict
+
+
+def test_a_stock_head_may_be_chosen(tmp_path, monkeypatch):
+    search = Config.fromfile(DEMO)
+    search.retrain.model.decode_head = dict(
+        _delete_=True,
+        type='FCNHead',
+        in_channels=8,
+        channels=8,
+        num_classes=6,
+    )
+    run(monkeypatch, random_checkpoint(tmp_path, search))
+    cfg = Config.fromfile(tmp_path / 'decoded' / 'retrain.py')
+    assert cfg.model.decode_head.in_channels == 8
+    assert 'dilations' not in cfg.model.decode_head
+
+
+def existing(tmp_path):
+    (tmp_path / 'decoded').mkdir()
+    (tmp_path / 'decoded' / 'retrain.py').write_text('precious')
+    return random_checkpoint(tmp_path)
+
+
+def truncated(tmp_path):
+    file = random_checkpoint(tmp_path)
+    file.write_bytes(file.read_bytes()[:-200])
+    return file
+
+
+def text_file(tmp_path):
+    file = tmp_path / 'iter_7.pth'
+    file.write_text('hello')
+    return file
+
+
+def not_a_search(tmp_path):
+    file = tmp_path / 'iter_7.pth'
+    torch.save(dict(state_dict={}, meta=dict(cfg='')), file)
+    return file
+
+
+def bare_weights(tmp_path):
+    file = tmp_path / 'iter_7.pth'
+    torch.save([torch.zeros(3)], file)
+    return file
+
+
+def diverged(tmp_path):
+    return checkpoint(
+        tmp_path / 'iter_7.pth', np.full((5, 8), np.nan), np.zeros((6, 4, 3))
+    )
+
+
+@pytest.mark.parametrize(
+    'make,sentence',
+    [
+        (lambda tmp_path: tmp_path / 'none.pth', 'does not exist'),
+        (existing, 'retrain.py exists already'),
+        (truncated, 'cannot be read as a checkpoint'),
+        (text_file, 'cannot be read as a checkpoint'),
+        (not_a_search, 'is not the checkpoint of a search'),
+        (bare_weights, 'is not the checkpoint of a search'),
+        (diverged, 'not finite'),
+    ],
+)
+def test_one_sentence_and_nothing_written(
+    tmp_path, monkeypatch, make, sentence
+):
+    file = make(tmp_path)
+    before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob('*')}
+    with pytest.raises(SystemExit) as error:
+        run(monkeypatch, file)
+    message = error.value.code
+    assert message.startswith('Error: ') and sentence in message
+    assert '\n' not in message
+    assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob('*')} == before
+
+
+def test_force_replaces(tmp_path, monkeypatch):
+    file = existing(tmp_path)
+    run(monkeypatch, file, '--force')
+    assert 'precious' not in (tmp_path / 'decoded' / 'retrain.py').read_text()
