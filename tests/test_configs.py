@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mmseg
 import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -46,7 +47,7 @@ def test_the_search_of_the_paper():
 
     loader = cfg.train_dataloader
     assert loader.batch_size == 2
-    assert loader.sampler == dict(type='SplitInfiniteSampler')
+    assert loader.sampler.type == 'SplitInfiniteSampler'
     transforms = {t.type: t for t in loader.dataset.pipeline}
     assert transforms['Resize'].scale == (1024, 512)
     assert transforms['RandomCrop'].crop_size == (321, 321)
@@ -75,3 +76,28 @@ def test_the_retraining_of_the_paper():
     assert cfg.optim_wrapper.optimizer.weight_decay == 4e-5
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 1500000
     assert cfg.param_scheduler[0].power == 0.9
+
+
+def test_the_config_of_the_readme(tmp_path):
+    """Search on your own dataset: a stock dataset and another sampler."""
+    readme = (ROOT / 'README.md').read_text()
+    block = readme.split('<!-- own-dataset -->\n```python\n')[1]
+    folder = tmp_path / 'configs' / 'autodeeplab'
+    folder.mkdir(parents=True)
+    (tmp_path / 'configs' / '_base_').symlink_to(ROOT / 'configs' / '_base_')
+    (folder / 'search_mine.py').write_text(block.split('```')[0])
+    cfg = Config.fromfile(folder / 'search_mine.py')
+
+    stock = Config.fromfile(
+        Path(mmseg.__file__).parent / '.mim/configs/_base_/datasets/loveda.py'
+    )
+    assert cfg.train_dataloader.sampler.type == 'SplitInfiniteSampler'
+    cfg.train_dataloader.pop('sampler')
+    # MMEngine notes which library a base comes from.
+    cfg.train_dataloader.dataset.pop('_scope_')
+    stock.train_dataloader.pop('sampler')
+    assert cfg.train_dataloader == stock.train_dataloader
+    init_default_scope('mmseg')
+    model = MODELS.build(cfg.model)
+    assert model.num_classes == 7
+    assert tuple(cfg.model.data_preprocessor.size) == stock.crop_size

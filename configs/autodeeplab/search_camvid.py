@@ -37,7 +37,7 @@ model = dict(
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
-    sampler=dict(_delete_=True, type='SplitInfiniteSampler'),
+    sampler=dict(type='SplitInfiniteSampler'),
     dataset=dict(pipeline=train_pipeline),
 )
 val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))

@@ -24,7 +24,7 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=2,
     # Part A for the weights; ArchSearchHook takes part B.
-    sampler=dict(_delete_=True, type='SplitInfiniteSampler'),
+    sampler=dict(type='SplitInfiniteSampler'),
     dataset=dict(pipeline=train_pipeline),
 )
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

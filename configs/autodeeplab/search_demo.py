@@ -20,7 +20,7 @@ model = dict(
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
-    sampler=dict(_delete_=True, type='SplitInfiniteSampler'),
+    sampler=dict(type='SplitInfiniteSampler'),
 )
 val_dataloader = dict(num_workers=1)
 test_dataloader = dict(num_workers=1)

@@ -183,7 +183,7 @@ def draw_scene(
             paint(x + dx, y + dy, rng.randint(*DOT_RADIUS), BUTTON, colour)
 
     image += (_noise(rng, size, 64) * 20) >> 7
-    image += rng.randint(-20, 21, image.shape).astype(np.int16)
+    image += rng.randint(-10, 11, image.shape).astype(np.int16)
     image = cv2.GaussianBlur(image.clip(0, 255).astype(np.uint8), (3, 3), 0)
     return image, label
 
@@ -210,8 +210,8 @@ def _texture(
     y, x = np.ogrid[: size[0], : size[1]]
     stripes = (a * x + b * y) // rng.randint(12, 33) % 2 * 2 - 1
     blobs = _noise(rng, size, rng.randint(4, 13))
-    texture = blobs * rng.randint(0, 51, 3) // 128 + (
-        stripes[..., None] * rng.randint(0, 25, 3)
+    texture = blobs * rng.randint(0, 31, 3) // 128 + (
+        stripes[..., None] * rng.randint(0, 13, 3)
     )
     return (base + texture).astype(np.int16)
 
@@ -220,7 +220,7 @@ def _contrasting(rng: np.random.RandomState, under: np.ndarray) -> np.ndarray:
     """A random colour that stands out from the one under it."""
     while True:
         colour = rng.randint(50, 206, 3)
-        if np.abs(colour - under).sum() >= 80:
+        if np.abs(colour - under).sum() >= 140:
             return colour
 
 

@@ -1,4 +1,3 @@
-import importlib.util
 import os
 import subprocess
 import sys
@@ -91,23 +90,6 @@ def run(tool, *args, cwd):
     )
 
 
-def failure(monkeypatch, tool, *args):
-    """Run a tool here, for the sentence with which it exits."""
-    path = TOOLS / f'{tool}.py'
-    spec = importlib.util.spec_from_file_location(f'tool_{tool}', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, 'argv', [str(path), *map(str, args)])
-    # What the tools set for the launchers is to be restored.
-    monkeypatch.setenv('LOCAL_RANK', '0')
-    with pytest.raises(SystemExit) as error:
-        module.main()
-    # Python prints a string to stderr, and exits with status 1.
-    assert isinstance(error.value.code, str)
-    assert '\n' not in error.value.code
-    return error.value.code
-
-
 def test_train_resume_and_test(config, tmp_path):
     result = run('train', config, '--work-dir', 'work', cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -159,16 +141,15 @@ def test_error_is_all_of_stderr_and_status_is_1(tmp_path):
         ("_base_ = 'mmseg::_base_/models/no_model.py'", 'no_model.py'),
     ],
 )
-def test_broken_config(monkeypatch, tmp_path, text, sentence):
+def test_broken_config(failure, tmp_path, text, sentence):
     path = tmp_path / 'broken.py'
     path.write_text(text)
-    error = failure(monkeypatch, 'train', path)
+    error = failure('train', path)
     assert f'cannot read the config {path}: ' in error and sentence in error
 
 
-def test_broken_override(monkeypatch, config):
+def test_broken_override(failure, config):
     error = failure(
-        monkeypatch,
         'train',
         config,
         '--cfg-options',
@@ -194,19 +175,16 @@ def test_broken_override(monkeypatch, config):
         (['dataset.dataset.img_suffix=.tif'], 'has no file that ends in .tif'),
     ],
 )
-def test_missing_training_data(monkeypatch, config, options, sentence):
+def test_missing_training_data(failure, config, options, sentence):
     options = [
         f'train_dataloader.{"dataset." * ("root" in option)}{option}'
         for option in options
     ]
-    assert sentence in failure(
-        monkeypatch, 'train', config, '--cfg-options', *options
-    )
+    assert sentence in failure('train', config, '--cfg-options', *options)
 
 
-def test_missing_validation_data_is_said_before_training(monkeypatch, config):
+def test_missing_validation_data_is_said_before_training(failure, config):
     error = failure(
-        monkeypatch,
         'train',
         config,
         '--cfg-options',
@@ -216,7 +194,7 @@ def test_missing_validation_data_is_said_before_training(monkeypatch, config):
     assert not config.with_name('work_dirs').exists()
 
 
-def test_generated_data_need_not_exist(monkeypatch, config):
+def test_generated_data_need_not_exist(failure, config):
 
     @DATASETS.register_module(name='GeneratedDataset')
     class Generated(BaseSegDataset):
@@ -231,7 +209,6 @@ def test_generated_data_need_not_exist(monkeypatch, config):
         for key in ('type=GeneratedDataset', 'data_root=nowhere')
     ]
     error = failure(
-        monkeypatch,
         'train',
         config,
         '--cfg-options',
@@ -243,14 +220,13 @@ def test_generated_data_need_not_exist(monkeypatch, config):
 
 
 @pytest.mark.skipif(get_device() != 'cpu', reason='needs a machine without')
-def test_amp_without_accelerator(monkeypatch, config):
-    error = failure(monkeypatch, 'train', config, '--amp')
+def test_amp_without_accelerator(failure, config):
+    error = failure('train', config, '--amp')
     assert 'needs a GPU' in error
 
 
-def test_amp_with_another_wrapper(monkeypatch, config):
+def test_amp_with_another_wrapper(failure, config):
     error = failure(
-        monkeypatch,
         'train',
         config,
         '--amp',
@@ -260,9 +236,8 @@ def test_amp_with_another_wrapper(monkeypatch, config):
     assert 'the config has ApexOptimWrapper' in error
 
 
-def test_parts_that_a_config_lacks(monkeypatch, config):
+def test_parts_that_a_config_lacks(failure, config):
     error = failure(
-        monkeypatch,
         'test',
         config,
         'last.pth',
@@ -270,17 +245,14 @@ def test_parts_that_a_config_lacks(monkeypatch, config):
         'test_evaluator=None',
     )
     assert f'the config {config} has no test_evaluator' in error
-    error = failure(
-        monkeypatch, 'train', config, '--cfg-options', 'train_cfg=None'
-    )
+    error = failure('train', config, '--cfg-options', 'train_cfg=None')
     assert f'the config {config} has no train_cfg' in error
 
 
-def test_missing_checkpoint_and_test_data(monkeypatch, config):
-    error = failure(monkeypatch, 'test', config, 'missing.pth')
+def test_missing_checkpoint_and_test_data(failure, config):
+    error = failure('test', config, 'missing.pth')
     assert error == 'Error: the checkpoint missing.pth does not exist'
     error = failure(
-        monkeypatch,
         'test',
         config,
         config,
@@ -290,9 +262,8 @@ def test_missing_checkpoint_and_test_data(monkeypatch, config):
     assert 'nowhere does not exist' in error
 
 
-def test_options_that_the_config_does_not_allow(monkeypatch, config):
+def test_options_that_the_config_does_not_allow(failure, config):
     error = failure(
-        monkeypatch,
         'test',
         config,
         config,
@@ -303,7 +274,6 @@ def test_options_that_the_config_does_not_allow(monkeypatch, config):
     )
     assert 'need a visualization hook' in error
     error = failure(
-        monkeypatch,
         'test',
         config,
         config,

@@ -1,6 +1,5 @@
 """tools/decode.py against enumeration, and the config that it writes."""
 
-import importlib.util
 import itertools
 import os
 from pathlib import Path
@@ -21,23 +20,6 @@ from mmseg_autodeeplab.arch import (
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
-
-
-def load_tool():
-    spec = importlib.util.spec_from_file_location(
-        'decode_tool', ROOT / 'tools' / 'decode.py'
-    )
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
-TOOL = load_tool()
-
-
-def run(monkeypatch, *args):
-    monkeypatch.setattr('sys.argv', ['decode.py', *map(str, args)])
-    TOOL.main()
 
 
 def checkpoint(file, alphas, betas, cfg=None):
@@ -100,7 +82,7 @@ def best_cell(alphas):
 @pytest.mark.parametrize('num_layers', [3, 5, 8])
 @pytest.mark.parametrize('num_blocks', [1, 3, 5])
 def test_it_decodes_what_enumeration_finds(
-    tmp_path, monkeypatch, num_layers, num_blocks
+    tmp_path, run_tool, num_layers, num_blocks
 ):
     rng = np.random.RandomState(10 * num_layers + num_blocks)
     edges = num_blocks * (num_blocks + 3) // 2
@@ -110,7 +92,7 @@ def test_it_decodes_what_enumeration_finds(
         betas = (2 * rng.randn(num_layers, 4, 3)).astype(np.float32)
         out = tmp_path / str(trial)
         file = checkpoint(tmp_path / 'iter_7.pth', alphas, betas)
-        run(monkeypatch, file, '--out-dir', out)
+        run_tool('decode', file, '--out-dir', out)
         found = Architecture.load(out / 'architecture.json')
         assert found.path == best_path(betas)
         assert found.cell == best_cell(alphas)
@@ -127,10 +109,10 @@ def random_checkpoint(tmp_path, cfg=None, seed=0, num_layers=6):
     )
 
 
-def test_the_retrain_config_is_complete(tmp_path, monkeypatch, capsys):
+def test_the_retrain_config_is_complete(tmp_path, run_tool, capsys):
     out = tmp_path / 'decoded'
     file = random_checkpoint(tmp_path)
-    run(monkeypatch, file)  # decoded/ beside the checkpoint
+    run_tool('decode', file)  # decoded/ beside the checkpoint
     assert sorted(os.listdir(out)) == ['architecture.json', 'retrain.py']
     printed = capsys.readouterr().out
     retrain = out / 'retrain.py'
@@ -157,23 +139,23 @@ def test_the_retrain_config_is_complete(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('seed', range(6))
-def test_the_channels_are_right_for_any_path(tmp_path, monkeypatch, seed):
+def test_the_channels_are_right_for_any_path(tmp_path, run_tool, seed):
     file = random_checkpoint(tmp_path, seed=seed, num_layers=3 + seed)
-    run(monkeypatch, file, '--out-dir', tmp_path)
+    run_tool('decode', file, '--out-dir', tmp_path)
     init_default_scope('mmseg')
     model = MODELS.build(Config.fromfile(tmp_path / 'retrain.py').model)
     logits = model(torch.randn(2, 3, 96, 96))
     assert logits.shape == (2, 6, 24, 24)
 
 
-def test_dilations_follow_the_final_stride(tmp_path, monkeypatch):
+def test_dilations_follow_the_final_stride(tmp_path, run_tool):
     search = Config.fromfile(
         ROOT / 'configs' / 'autodeeplab' / 'search_cityscapes.py'
     )
     betas = np.zeros((3, 4, 3))
     betas[0, 0, 2] = betas[1, 1, 2] = betas[2, 2, 1] = 9  # 8-16-16
     file = checkpoint(tmp_path / 'iter_7.pth', np.eye(20, 8), betas, search)
-    run(monkeypatch, file, '--out-dir', tmp_path)
+    run_tool('decode', file, '--out-dir', tmp_path)
     cfg = Config.fromfile(tmp_path / 'retrain.py')
     head = cfg.model.decode_head
     assert head.dilations == [6, 12, 18]
@@ -194,12 +176,12 @@ def test_dilations_follow_the_final_stride(tmp_path, monkeypatch):
     assert scales == [(2048, 1024)] * 2
 
 
-def test_a_search_without_validation(tmp_path, monkeypatch, capsys):
+def test_a_search_without_validation(tmp_path, run_tool, capsys):
     search = Config.fromfile(DEMO)
     for part in ('val', 'test'):
         for kind in ('dataloader', 'evaluator', 'cfg'):
             search[f'{part}_{kind}'] = None
-    run(monkeypatch, random_checkpoint(tmp_path, search))
+    run_tool('decode', random_checkpoint(tmp_path, search))
     cfg = Config.fromfile(tmp_path / 'decoded' / 'retrain.py')
     assert cfg.val_dataloader is None and cfg.val_cfg is None
     printed = capsys.readouterr().out
@@ -208,11 +190,11 @@ def test_a_search_without_validation(tmp_path, monkeypatch, capsys):
 
 
 def test_a_random_baseline_differs_in_the_architecture_alone(
-    tmp_path, monkeypatch
+    tmp_path, run_tool
 ):
     file = random_checkpoint(tmp_path)
-    run(monkeypatch, file, '--out-dir', tmp_path / 'found')
-    run(monkeypatch, file, '--random', 3, '--out-dir', tmp_path / 'random')
+    run_tool('decode', file, '--out-dir', tmp_path / 'found')
+    run_tool('decode', file, '--random', 3, '--out-dir', tmp_path / 'random')
     drawn = Architecture.load(tmp_path / 'random' / 'architecture.json')
     assert drawn == random_architecture(2, 6, 3)
     found, baseline = (
@@ -228,7 +210,7 @@ def test_a_random_baseline_differs_in_the_architecture_alone(
     assert found._cfg_dict == baseline._cfg_dict
 
 
-def test_a_stock_head_may_be_chosen(tmp_path, monkeypatch):
+def test_a_stock_head_may_be_chosen(tmp_path, run_tool):
     search = Config.fromfile(DEMO)
     search.retrain.model.decode_head = dict(
         _delete_=True,
@@ -237,7 +219,7 @@ def test_a_stock_head_may_be_chosen(tmp_path, monkeypatch):
         channels=8,
         num_classes=6,
     )
-    run(monkeypatch, random_checkpoint(tmp_path, search))
+    run_tool('decode', random_checkpoint(tmp_path, search))
     cfg = Config.fromfile(tmp_path / 'decoded' / 'retrain.py')
     assert cfg.model.decode_head.in_channels == 8
     assert 'dilations' not in cfg.model.decode_head
@@ -291,20 +273,15 @@ def diverged(tmp_path):
         (diverged, 'not finite'),
     ],
 )
-def test_one_sentence_and_nothing_written(
-    tmp_path, monkeypatch, make, sentence
-):
+def test_one_sentence_and_nothing_written(tmp_path, failure, make, sentence):
     file = make(tmp_path)
     before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob('*')}
-    with pytest.raises(SystemExit) as error:
-        run(monkeypatch, file)
-    message = error.value.code
+    message = failure('decode', file)
     assert message.startswith('Error: ') and sentence in message
-    assert '\n' not in message
     assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob('*')} == before
 
 
-def test_force_replaces(tmp_path, monkeypatch):
+def test_force_replaces(tmp_path, run_tool):
     file = existing(tmp_path)
-    run(monkeypatch, file, '--force')
+    run_tool('decode', file, '--force')
     assert 'precious' not in (tmp_path / 'decoded' / 'retrain.py').read_text()

@@ -91,3 +91,29 @@ def test_grouped_convolution_by_hand():
     net = Net(3, 6, 3, padding=1, groups=3)
     # 8 x 9 positions, 6 outputs of one input channel, 9 weights each.
     assert get_flops.count_multiply_adds(net, 8, 9) == 8 * 9 * 6 * 9
+
+
+@pytest.mark.parametrize(
+    'filter_multiplier,parameters,multiply_adds',
+    [
+        (20, '10147427', '320.45 G'),
+        (32, '21622451', '439.92 G'),
+        (48, '44424691', '662.42 G'),
+    ],
+)
+def test_the_published_networks(
+    run_tool, capsys, filter_multiplier, parameters, multiply_adds
+):
+    f = filter_multiplier
+    run_tool(
+        'analysis_tools/get_flops',
+        TOOL.parents[2]
+        / 'configs/autodeeplab'
+        / 'autodeeplab-s_8xb2-1500k_cityscapes-769x769.py',
+        *('--shape', 1025, 2049, '--cfg-options'),
+        f'model.backbone.filter_multiplier={f}',
+        f'model.decode_head.in_channels=[{5 * f},{10 * f}]',
+    )
+    printed = capsys.readouterr().out
+    assert f'({parameters})' in printed
+    assert f'Multiply-adds: {multiply_adds} (' in printed

@@ -1,0 +1,82 @@
+"""Mistakes in a config of ours, as the command line says them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'autodeeplab'
+S = CONFIGS / 'autodeeplab-s_8xb2-1500k_cityscapes-769x769.py'
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """Arguments of a search on a few generated scenes."""
+    sets = [
+        f'{part}_dataloader.dataset.{key}'
+        for part in ('train', 'val')
+        for key in (f'data_root={tmp_path / "shapes"}', 'num_images=4')
+    ]
+    return [
+        CONFIGS / 'search_demo.py',
+        '--work-dir',
+        tmp_path / 'work',
+        '--cfg-options',
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+        *sets,
+    ]
+
+
+@pytest.mark.parametrize(
+    'option,sentence',
+    [
+        ('train_dataloader.dataset.num_images=1', 'part without an image'),
+        ('train_dataloader.sampler.ratio=1.5', 'ratio between 0 and 1'),
+        (
+            'train_dataloader.dataset.pipeline.2.crop_size=(32,32)',
+            'set crop_size to 33 or more',
+        ),
+        ('model.backbone.num_layers=2', 'needs num_layers >= 3'),
+        ('custom_hooks.0.begin=300', 'begin is 300, but the search ends'),
+    ],
+)
+def test_search(tmp_path, failure, demo, option, sentence):
+    extra = []
+    if 'crop_size' in option:  # the preprocessor would pad it
+        extra = ['model.data_preprocessor.size=(32,32)']
+    assert sentence in failure('train', *demo, option, *extra)
+    assert not (tmp_path / 'work' / 'architecture.json').exists()
+
+
+@pytest.mark.parametrize(
+    'content,sentence',
+    [
+        (None, "arch is 'autodeeplab-xxl', but must be a name in the zoo"),
+        ('{', 'is not valid JSON'),
+        ({'schema': 'darts'}, 'version is missing'),
+        (
+            {'cell': [[{'input': 0, 'op': 'none'}] * 2], 'path': [4]},
+            'schema is missing',
+        ),
+    ],
+)
+def test_arch(tmp_path, monkeypatch, failure, content, sentence):
+    arch = tmp_path / 'a.json'
+    if content is None:
+        arch = 'autodeeplab-xxl'
+    else:
+        arch.write_text(
+            content if isinstance(content, str) else json.dumps(content)
+        )
+    (tmp_path / 'c').mkdir()
+    monkeypatch.chdir(tmp_path)
+    for folder in ('leftImg8bit', 'gtFine'):
+        for part in ('train', 'val'):
+            path = tmp_path / 'data' / 'cityscapes' / folder / part
+            path.mkdir(parents=True)
+            (path / 'a_leftImg8bit.png').touch()
+    message = failure(
+        'train', S, '--cfg-options', f'model.backbone.arch={arch}'
+    )
+    assert sentence in message
