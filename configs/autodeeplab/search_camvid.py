@@ -115,7 +115,7 @@ retrain = dict(
     test_dataloader=dict(dataset=dict(pipeline=retrain_test_pipeline)),
     optim_wrapper=dict(
         optimizer=dict(
-            _delete_=True, type='AdamW', lr=0.002, weight_decay=0.01
+            _delete_=True, type='AdamW', lr=0.001, weight_decay=0.01
         )
     ),
     param_scheduler=[

@@ -117,7 +117,7 @@ def test_the_retrain_config_is_complete(tmp_path, run_tool, capsys):
     printed = capsys.readouterr().out
     retrain = out / 'retrain.py'
     assert f'python tools/train.py {retrain}\n' in printed
-    weights = out / 'retrain' / 'iter_3000.pth'
+    weights = out / 'retrain' / 'iter_2000.pth'
     assert f'python tools/test.py {retrain} {weights}\n' in printed
 
     assert '_base_' not in retrain.read_text()
@@ -130,7 +130,7 @@ def test_the_retrain_config_is_complete(tmp_path, run_tool, capsys):
     assert cfg.test_dataloader == search.test_dataloader
     assert cfg.test_evaluator == search.test_evaluator
     # What the search config has under `retrain`, and nothing of the search.
-    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 3000
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 2000
     assert cfg.train_dataloader.batch_size == 8
     assert cfg.optim_wrapper.optimizer.type == 'AdamW'
     assert cfg.custom_hooks == []
