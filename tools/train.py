@@ -40,6 +40,7 @@ def main():
     args = parse_args()
     cfg = cli.load_config(args)
     cli.check_keys(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    cli.check_evaluation(cfg)
     if args.amp:
         enable_amp(cfg.optim_wrapper)
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() in (

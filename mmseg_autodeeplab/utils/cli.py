@@ -114,6 +114,20 @@ def check_keys(cfg, *keys):
             )
 
 
+def check_evaluation(cfg):
+    """Raise a :class:`UserError` where validation or test is half there."""
+    for part in ('val', 'test'):
+        keys = [f'{part}_{key}' for key in ('dataloader', 'evaluator', 'cfg')]
+        given = [key for key in keys if cfg.get(key) is not None]
+        if given and len(given) < len(keys):
+            missing = [key for key in keys if key not in given]
+            raise UserError(
+                f'the config {cfg.filename} has {" and ".join(given)} but no '
+                f'{" and no ".join(missing)}: give all three, or set all '
+                'three to None'
+            )
+
+
 def check_checkpoint(path):
     """Raise a :class:`UserError` where a local checkpoint does not exist."""
     if '://' not in path and not osp.isfile(osp.expanduser(path)):

@@ -39,6 +39,10 @@ def demo(tmp_path):
         ),
         ('model.backbone.num_layers=2', 'needs num_layers >= 3'),
         ('custom_hooks.0.begin=300', 'begin is 300, but the search ends'),
+        (
+            'val_dataloader=None',
+            'has val_evaluator and val_cfg but no val_dataloader: give all',
+        ),
     ],
 )
 def test_search(tmp_path, failure, demo, option, sentence):
