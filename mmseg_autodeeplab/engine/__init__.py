@@ -1,5 +1,5 @@
-"""What the runner needs for a search."""
+"""What the runner needs for a search and a retraining."""
 
-from .hooks import ArchSearchHook
+from .hooks import ArchSearchHook, ScheduledDropPathHook
 
-__all__ = ['ArchSearchHook']
+__all__ = ['ArchSearchHook', 'ScheduledDropPathHook']

@@ -1,5 +1,6 @@
 """Hooks."""
 
 from .arch_search_hook import ArchSearchHook
+from .drop_path_hook import ScheduledDropPathHook
 
-__all__ = ['ArchSearchHook']
+__all__ = ['ArchSearchHook', 'ScheduledDropPathHook']

@@ -11,7 +11,6 @@ from typing import Optional, Union
 import torch
 from mmengine.dist import all_reduce_params, master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from ...arch import alpha_entropy, beta_entropy
 from ...datasets import SplitInfiniteSampler
 from ...errors import UserError
+from .bare_model import bare_model
 
 DATA_BATCH = Optional[Union[dict, tuple, list]]
 ARCHITECTURE_FILE = 'architecture.json'
@@ -80,7 +80,7 @@ class ArchSearchHook(Hook):
                 'would never be updated; lower begin or raise '
                 'train_cfg.max_iters.'
             )
-        self._backbone = _search_backbone(_bare(runner.model))
+        self._backbone = _search_backbone(bare_model(runner))
         self._optimizer = OPTIMIZERS.build(
             dict(self.optimizer_cfg, params=self._backbone.arch_parameters())
         )
@@ -145,7 +145,7 @@ class ArchSearchHook(Hook):
         """One step on the architecture parameters; returns the loss."""
         # The bare module: through a data-parallel wrapper the weights'
         # gradients would be reduced, or missed.
-        model = _bare(runner.model)
+        model = bare_model(runner)
         params = self._backbone.arch_parameters()
         with _requiring_grad(params):
             with runner.optim_wrapper.optim_context(model):
@@ -218,10 +218,6 @@ class ArchSearchHook(Hook):
         # workers' random states move on too.
         for _ in range(state['num_batches']):
             self._next_batch()
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _search_backbone(model: nn.Module) -> nn.Module:

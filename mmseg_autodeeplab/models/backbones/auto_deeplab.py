@@ -92,6 +92,11 @@ class AutoDeepLab(BaseModule):
             previous = level
         self.out_channels = [channels[layer + 2] for layer in self.out_layers]
 
+    def set_keep_probs(self, keep_probs: Sequence[float]) -> None:
+        """Set the probability that drop path keeps, one for each cell."""
+        for cell, keep_prob in zip(self.cells, keep_probs):
+            cell.keep_prob = keep_prob
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Run the path.
 

@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
+from .drop_path import drop_path
 from .operations import ReLUConvNorm, build_operation, resize
 
 
@@ -15,7 +16,8 @@ class Cell(BaseModule):
     Both inputs are projected to ``channels`` at the resolution of ``x``; if
     the cell halves the resolution, the operations on these two states carry
     the stride. The output is the concatenation of all blocks, raw: the next
-    cell begins with the ReLU.
+    cell begins with the ReLU. In training, drop path applies to the output of
+    every operation but ``skip_connect``.
 
     Args:
         cell (Sequence): One pair of connections per block
@@ -26,6 +28,9 @@ class Cell(BaseModule):
         stride (int): 2 if the cell goes to the coarser scale, else 1.
         norm_cfg (dict): Norm of every convolution.
         align_corners (bool): Of every resize.
+
+    Attributes:
+        keep_prob (float): Of drop path; 1 until somebody sets it.
     """
 
     def __init__(
@@ -39,7 +44,8 @@ class Cell(BaseModule):
         align_corners: bool,
     ) -> None:
         super().__init__()
-        self.inputs = [[c.input for c in block] for block in cell]
+        self.cell = cell
+        self.keep_prob = 1.0
         self.align_corners = align_corners
         self.entry = ReLUConvNorm(in_channels, channels, 1, norm_cfg)
         # The authors project the second input only if its width differs.
@@ -75,10 +81,16 @@ class Cell(BaseModule):
         """
         prev = resize(prev, x.shape[2:], self.align_corners)
         states = [self.entry(x), self.prev_entry(prev)]
-        for inputs, operations in zip(self.inputs, self.blocks):
+        for connections, operations in zip(self.cell, self.blocks):
             left, right = (
-                operation(states[state])
-                for state, operation in zip(inputs, operations)
+                self._run(operation, connection.op, states[connection.input])
+                for connection, operation in zip(connections, operations)
             )
             states.append(left + right)
         return torch.cat(states[2:], dim=1)
+
+    def _run(self, operation: nn.Module, name: str, state: Tensor) -> Tensor:
+        out = operation(state)
+        if self.training and name != 'skip_connect':
+            out = drop_path(out, self.keep_prob)
+        return out
