@@ -7,7 +7,7 @@ import re
 # Nothing of this stands in setup.py: installing the plugin must never
 # replace a torch or an mmcv that works.
 REQUIREMENTS = (
-    ('torch', 'torch>=2.0', '2.0', None),
+    ('torch', 'torch>=2.1', '2.1', None),
     ('mmengine', 'mmengine>=0.10.0,<1.0', '0.10.0', '1.0'),
     ('mmcv', 'mmcv-lite>=2.0.0,<2.2.0', '2.0.0', '2.2.0'),
     ('mmseg', 'mmsegmentation>=1.2.0,<1.3', '1.2.0', '1.3'),

@@ -27,8 +27,8 @@ def test_installed_versions_are_accepted():
         (
             'torch',
             '1.13.1+cu117',
-            'needs torch>=2.0 but found 1.13.1+cu117: '
-            'run pip install "torch>=2.0"',
+            'needs torch>=2.1 but found 1.13.1+cu117: '
+            'run pip install "torch>=2.1"',
         ),
         (
             'mmengine',

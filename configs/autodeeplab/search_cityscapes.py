@@ -41,6 +41,8 @@ retrain_test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 retrain = dict(
+    # As in the config of the published network.
+    custom_hooks=[dict(type='ScheduledDropPathHook', keep_prob=0.7)],
     model=dict(data_preprocessor=dict(size=retrain_crop_size)),
     train_dataloader=dict(
         dataset=dict(

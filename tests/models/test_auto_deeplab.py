@@ -265,3 +265,72 @@ def test_stock_heads(head):
     out.square().mean().backward()
     unused = {n for n, p in model.named_parameters() if p.grad is None}
     assert not unused
+
+
+def small(**kwargs):
+    torch.manual_seed(0)
+    return backbone(filter_multiplier=2, stem_channels=4, **kwargs)
+
+
+def test_checkpointing_changes_nothing_but_memory():
+    """Outputs, gradients and running statistics, drop path included."""
+    x = torch.randn(2, 3, 65, 65)
+    nets = small(), small(with_cp=True)
+    outs, grads = [], []
+    for net in nets:
+        net.set_keep_probs([0.5] * 12)
+        torch.manual_seed(1)
+        out = net(x)
+        sum(o.square().mean() for o in out).backward()
+        outs.append(out)
+        grads.append([p.grad for p in net.parameters()])
+    for a, b in (*zip(*outs), *zip(*grads)):
+        torch.testing.assert_close(a, b)
+    for (name, a), b in zip(
+        nets[0].state_dict().items(), nets[1].state_dict().values()
+    ):
+        assert torch.equal(a, b), name
+    assert all(
+        m.momentum == 0.1
+        for m in nets[1].modules()
+        if isinstance(m, torch.nn.BatchNorm2d)
+    )
+
+
+@pytest.mark.parametrize(
+    'frozen_stages,cells', [(-1, 0), (0, 3), (1, 4), (7, 12)]
+)
+def test_frozen_stages(frozen_stages, cells):
+    net = small(frozen_stages=frozen_stages).train()
+    frozen = list(net.cells[:cells])
+    if frozen_stages >= 0:
+        frozen.append(net.stem)
+    names = {id(p) for module in frozen for p in module.parameters()}
+    assert all(
+        p.requires_grad == (id(p) not in names) for p in net.parameters()
+    )
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    net(torch.randn(2, 3, 65, 65))
+    changed = {
+        k for k, v in net.state_dict().items() if not torch.equal(v, before[k])
+    }
+    expected = {'stem'} if frozen_stages < 0 else set()
+    expected |= {f'cells.{i}' for i in range(cells, 12)}
+    assert {
+        '.'.join(k.split('.')[:2]) if k.startswith('cells') else 'stem'
+        for k in changed
+    } == expected
+
+
+def test_norm_eval_keeps_statistics_and_trains_weights():
+    net = small(norm_eval=True).train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    net(torch.randn(2, 3, 65, 65))[-1].sum().backward()
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert net.stem.to_stride2[0].weight.grad is not None
+    assert net.training and net.cells[0].training
+
+
+def test_more_frozen_stages_than_there_are():
+    with pytest.raises(ValueError, match='frozen_stages is 8.*has 8 stages'):
+        small(frozen_stages=8)

@@ -3,14 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Union
 
+import torch
 from mmengine.model import BaseModule, ModuleList
 from mmseg.registry import MODELS
 from mmseg.utils import ConfigType, OptMultiConfig
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...arch import Architecture, get_architecture
 from ...errors import UserError
-from ..layers import Cell, Stem, check_training_size, level_sizes, resize
+from ..layers import (
+    Cell,
+    Stem,
+    check_training_size,
+    checkpointed,
+    level_sizes,
+    resize,
+)
 
 
 @MODELS.register_module()
@@ -40,6 +49,13 @@ class AutoDeepLab(BaseModule):
         stem_channels (int): Width of the stem at stride 2. Defaults to 64.
         norm_cfg (dict): Defaults to batch norm.
         align_corners (bool): Of every bilinear resize. Defaults to True.
+        frozen_stages (int): The last stage to freeze, with all before it:
+            neither weights nor batch statistics change. -1 freezes nothing,
+            0 the stem and the opening run at stride 4. Defaults to -1.
+        norm_eval (bool): Whether batch norm uses its running statistics in
+            training too. Defaults to False.
+        with_cp (bool): Whether to run every cell again in backward, which
+            saves memory for time. Defaults to False.
         init_cfg (dict, optional): Defaults to None, PyTorch's own
             initialisation, which for plain convolutions is the authors'.
 
@@ -57,12 +73,24 @@ class AutoDeepLab(BaseModule):
         stem_channels: int = 64,
         norm_cfg: ConfigType = dict(type='BN', requires_grad=True),
         align_corners: bool = True,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
         init_cfg: OptMultiConfig = None,
     ) -> None:
         super().__init__(init_cfg)
         self.arch = get_architecture(arch)
         self.align_corners = align_corners
+        self.norm_eval = norm_eval
+        self.with_cp = with_cp
         stages = self.arch.stages
+        if not -1 <= frozen_stages < len(stages):
+            raise UserError(
+                f'frozen_stages is {frozen_stages}, but the path '
+                f'{"-".join(map(str, self.arch.path))} has {len(stages)} '
+                f'stages; give -1 for none, up to {len(stages) - 1} for all.'
+            )
+        self.frozen_stages = frozen_stages
         self.out_layers = tuple(
             stages[i].last_layer
             for i in _checked_indices(out_indices, self.arch)
@@ -91,6 +119,25 @@ class AutoDeepLab(BaseModule):
             channels.append(self.arch.num_blocks * width)
             previous = level
         self.out_channels = [channels[layer + 2] for layer in self.out_layers]
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        last = self.arch.stages[self.frozen_stages].last_layer
+        return [self.stem, *self.cells[: last + 1]]
+
+    def train(self, mode: bool = True) -> 'AutoDeepLab':
+        """Set the mode; what is frozen stays in evaluation."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
 
     def set_keep_probs(self, keep_probs: Sequence[float]) -> None:
         """Set the probability that drop path keeps, one for each cell."""
@@ -118,7 +165,11 @@ class AutoDeepLab(BaseModule):
             source = current
             if level < previous:
                 source = resize(source, sizes[level], self.align_corners)
-            prev, current = current, cell(source, prev)
+            if self.with_cp and torch.is_grad_enabled():
+                out = checkpointed(cell, source, prev)
+            else:
+                out = cell(source, prev)
+            prev, current = current, out
             features[layer] = current
             previous = level
         if self.final_layer in self.out_layers:

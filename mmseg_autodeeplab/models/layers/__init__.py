@@ -1,6 +1,7 @@
 """Building blocks of the networks."""
 
 from .cell import Cell
+from .checkpoint import checkpointed
 from .operations import ReLUConvNorm, build_operation, resize
 from .relaxed_cell import MixedOperation, RelaxedCell, RelaxedNode
 from .sizes import check_training_size, level_sizes
@@ -15,6 +16,7 @@ __all__ = [
     'Stem',
     'build_operation',
     'check_training_size',
+    'checkpointed',
     'level_sizes',
     'resize',
 ]

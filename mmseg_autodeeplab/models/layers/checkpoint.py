@@ -1,0 +1,41 @@
+"""Activation checkpointing that sees every batch once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+
+def checkpointed(module: nn.Module, *args: Tensor) -> Tensor:
+    """Run a module, and once more in backward instead of keeping its insides.
+
+    Non-reentrant, so that gradients of single inputs can be asked for. The
+    second run leaves batch norm's running statistics alone.
+    """
+    return checkpoint(
+        module,
+        *args,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _statistics_kept(module)),
+    )
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    norms = [
+        m
+        for m in module.modules()
+        if isinstance(m, _BatchNorm) and m.track_running_stats
+    ]
+    momenta = [norm.momentum for norm in norms]
+    counts = [norm.num_batches_tracked.clone() for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum, count in zip(norms, momenta, counts):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
