@@ -100,9 +100,9 @@ def load_search(file):
         cfg = Config.fromstring(meta['cfg'], '.py')
     except (KeyError, TypeError) as error:
         raise UserError(
-            f'{file} is not the checkpoint of a search: {error} is missing; '
-            'give an iter_*.pth that tools/train.py wrote with a search '
-            'config.'
+            f'{file} is not the checkpoint of a search '
+            f'({type(error).__name__}: {error}); give an iter_*.pth that '
+            'tools/train.py wrote with a search config.'
         ) from error
     try:
         architecture = decode(alphas, betas)
@@ -143,8 +143,9 @@ def build_retrain_config(search: Config, architecture: Architecture) -> Config:
         if hook['type'] != 'ArchSearchHook'
     ]
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
-    if search.get('val_dataloader') is None:
-        cfg.update(val_cfg=None, test_cfg=None)
+    for part in ('val', 'test'):
+        if search.get(f'{part}_dataloader') is None:
+            cfg[f'{part}_cfg'] = None
 
     cfg.model = model.model
     cfg.model.data_preprocessor = search.model.data_preprocessor

@@ -47,7 +47,7 @@ def supernet(
     return net
 
 
-def search_model(size_options=(), **kwargs):
+def search_model():
     f, b = 2, 1
     return MODELS.build(
         dict(
@@ -58,7 +58,6 @@ def search_model(size_options=(), **kwargs):
                 num_blocks=b,
                 filter_multiplier=f,
                 stem_channels=4,
-                **kwargs,
             ),
             decode_head=dict(
                 type='AutoDeepLabSearchHead',
@@ -80,9 +79,7 @@ def softmax(values):
 def equations(net, x):
     """Equations (1) to (8), one symbol at a time."""
     alpha = [softmax(list(row)) for row in net.alphas]
-    num_blocks = (
-        len(net.layers[0][0].cell.edges) and net.layers[0][0].cell.num_blocks
-    )
+    num_blocks = net.layers[0][0].cell.num_blocks
 
     def cell(module, h1, h2):
         states, edge, blocks = [h1, h2], 0, []

@@ -17,6 +17,7 @@ from mmseg_autodeeplab.arch import (
     Architecture,
     random_architecture,
 )
+from mmseg_autodeeplab.utils.cli import check_evaluation
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
@@ -187,6 +188,16 @@ def test_a_search_without_validation(tmp_path, run_tool, capsys):
     printed = capsys.readouterr().out
     assert 'tools/train.py' in printed and 'tools/test.py' not in printed
     assert 'no test_dataloader' in printed
+
+
+def test_a_search_with_validation_but_no_test(tmp_path, run_tool):
+    search = Config.fromfile(DEMO)
+    for kind in ('dataloader', 'evaluator', 'cfg'):
+        search[f'test_{kind}'] = None
+    run_tool('decode', random_checkpoint(tmp_path, search))
+    cfg = Config.fromfile(tmp_path / 'decoded' / 'retrain.py')
+    assert cfg.test_cfg is None and cfg.val_cfg is not None
+    check_evaluation(cfg)  # neither part is half there
 
 
 def test_a_random_baseline_differs_in_the_architecture_alone(

@@ -69,7 +69,6 @@ class AutoDeepLabSupernet(BaseModule):
                 f'a search needs num_layers >= {MIN_LAYERS}, so that every '
                 'scale exists at the end, and num_blocks >= 1.'
             )
-        self.num_layers = num_layers
 
         self.alphas = _arch_parameter(num_edges(num_blocks), len(PRIMITIVES))
         self.betas = _arch_parameter(num_layers, len(RATES), len(DIRECTIONS))

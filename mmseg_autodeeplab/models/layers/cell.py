@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
+from mmcv.cnn.bricks.drop import drop_path
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from .drop_path import drop_path
 from .operations import ReLUConvNorm, build_operation, resize
 
 
@@ -91,6 +91,6 @@ class Cell(BaseModule):
 
     def _run(self, operation: nn.Module, name: str, state: Tensor) -> Tensor:
         out = operation(state)
-        if self.training and name != 'skip_connect':
-            out = drop_path(out, self.keep_prob)
-        return out
+        if name == 'skip_connect':
+            return out
+        return drop_path(out, 1 - self.keep_prob, self.training)
