@@ -4,27 +4,12 @@
 # one to start from.
 _base_ = [
     '../_base_/models/autodeeplab_supernet.py',
-    '../_base_/datasets/camvid.py',
+    '../_base_/datasets/camvid_half.py',
     '../_base_/default_runtime.py',
     '../_base_/schedules/search.py',
 ]
-crop_size = (128, 128)
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='Resize', scale=(240, 180), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(240, 180), keep_ratio=True),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
 model = dict(
-    data_preprocessor=dict(size=crop_size),
+    data_preprocessor=dict(size=(128, 128)),
     backbone=dict(
         num_layers=8, num_blocks=2, filter_multiplier=4, stem_channels=32
     ),
@@ -34,14 +19,7 @@ model = dict(
         num_classes=11,
     ),
 )
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    sampler=dict(type='SplitInfiniteSampler'),
-    dataset=dict(pipeline=train_pipeline),
-)
-val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
-test_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(sampler=dict(type='SplitInfiniteSampler'))
 
 max_iters = 700
 param_scheduler = [

@@ -1,10 +1,13 @@
 # From scratch, as the paper trains on Cityscapes: poly learning rate from
-# 0.05 over 1.5 M iterations. Momentum, power and weight decay are the
-# authors' code's.
+# 0.05 over 1.5 M iterations. Momentum, power, weight decay (of convolution
+# weights alone) and the doubled rate of biases are the authors' code's.
 max_iters = 1500000
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=4e-5),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0, bias_decay_mult=0.0, bias_lr_mult=2.0
+    ),
     clip_grad=None,
 )
 param_scheduler = [

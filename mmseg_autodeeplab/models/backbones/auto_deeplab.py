@@ -56,8 +56,8 @@ class AutoDeepLab(BaseModule):
             training too. Defaults to False.
         with_cp (bool): Whether to run every cell again in backward, which
             saves memory for time. Defaults to False.
-        init_cfg (dict, optional): Defaults to None, PyTorch's own
-            initialisation, which for plain convolutions is the authors'.
+        init_cfg (dict | list[dict], optional): Defaults to the authors'
+            initialisation; None is PyTorch's.
 
     Attributes:
         arch (Architecture): What was built.
@@ -76,7 +76,7 @@ class AutoDeepLab(BaseModule):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
-        init_cfg: OptMultiConfig = None,
+        init_cfg: OptMultiConfig = dict(type='FanInUniform', layer='Conv2d'),
     ) -> None:
         super().__init__(init_cfg)
         self.arch = get_architecture(arch)

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmseg.models.decode_heads.aspp_head import ASPPModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
+from mmseg.utils import OptMultiConfig
 from torch import Tensor, nn
 
 from ...arch import RATES
@@ -19,7 +20,15 @@ from ..layers import resize
 SEARCH_RATE = 96  # the atrous rate at stride s is 96 / s (Sec. 4.1)
 
 
-class ImagePool(ConvModule):
+class HeadConv(ConvModule):
+    """A ``ConvModule`` that keeps what the head's ``init_cfg`` gave it."""
+
+    # MMEngine initialises children behind their parents, and a ConvModule
+    # would put its own initialisation over the head's.
+    is_init = True
+
+
+class ImagePool(HeadConv):
     """Global average pooling, 1x1 convolution, norm, ReLU, resize back.
 
     A training batch of one image leaves one value per channel, of which batch
@@ -158,6 +167,9 @@ class AutoDeepLabHead(BaseDecodeHead):
             Defaults to 48.
         dilations (Sequence[int]): Rates of the 3x3 branches. Defaults to
             (12, 24, 36), which go with a final stride of 8.
+        init_cfg (dict | list[dict], optional): Defaults to the authors'
+            initialisation: Xavier's uniform one, and for the classifier a
+            normal distribution cut off at two standard deviations of 0.01.
         kwargs: Of ``BaseDecodeHead``.
     """
 
@@ -168,6 +180,16 @@ class AutoDeepLabHead(BaseDecodeHead):
         channels: int = 256,
         low_level_channels: int = 48,
         dilations: Sequence[int] = (12, 24, 36),
+        init_cfg: OptMultiConfig = [
+            dict(type='Xavier', distribution='uniform', layer='Conv2d'),
+            dict(
+                type='TruncNormal',
+                std=0.01,
+                a=-0.02,
+                b=0.02,
+                override=dict(name='conv_seg'),
+            ),
+        ],
         **kwargs,
     ) -> None:
         super().__init__(
@@ -175,6 +197,7 @@ class AutoDeepLabHead(BaseDecodeHead):
             in_index=in_index,
             channels=channels,
             input_transform='multiple_select',
+            init_cfg=init_cfg,
             **kwargs,
         )
         low, final = in_channels
@@ -185,15 +208,15 @@ class AutoDeepLabHead(BaseDecodeHead):
         )
         self.image_pool = ImagePool(final, channels, **conv)
         self.aspp = ASPPModule((1, *dilations), final, channels, **conv)
-        self.project = ConvModule(
+        self.project = HeadConv(
             (2 + len(dilations)) * channels, channels, 1, **conv
         )
-        self.low_level = ConvModule(low, low_level_channels, 1, **conv)
+        self.low_level = HeadConv(low, low_level_channels, 1, **conv)
         self.decoder = nn.Sequential(
-            ConvModule(
+            HeadConv(
                 channels + low_level_channels, channels, 3, padding=1, **conv
             ),
-            ConvModule(channels, channels, 3, padding=1, **conv),
+            HeadConv(channels, channels, 3, padding=1, **conv),
         )
         # Behind the projection and of single values, as the authors have it;
         # the base class drops whole channels before the classifier.

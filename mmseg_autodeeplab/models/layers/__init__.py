@@ -2,6 +2,7 @@
 
 from .cell import Cell
 from .checkpoint import checkpointed
+from .initializers import FanInUniformInit
 from .operations import ReLUConvNorm, build_operation, resize
 from .relaxed_cell import MixedOperation, RelaxedCell, RelaxedNode
 from .sizes import check_training_size, level_sizes
@@ -9,6 +10,7 @@ from .stem import Stem
 
 __all__ = [
     'Cell',
+    'FanInUniformInit',
     'MixedOperation',
     'ReLUConvNorm',
     'RelaxedCell',
