@@ -2,7 +2,7 @@
 # batch 2, 40 epochs. Flips are ours; the paper names no augmentation.
 _base_ = [
     '../_base_/models/autodeeplab_supernet.py',
-    'mmseg::_base_/datasets/cityscapes.py',
+    '../_base_/datasets/cityscapes_769x769.py',
     '../_base_/default_runtime.py',
     '../_base_/schedules/search.py',
 ]
@@ -33,38 +33,11 @@ test_dataloader = val_dataloader
 # What tools/decode.py changes in the config that it writes: full resolution
 # and the paper's crop. Everything not named here comes from this config or
 # from the bases of the published network and its schedule.
-retrain_crop_size = (769, 769)
-retrain_test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 1024), keep_ratio=True),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
 retrain = dict(
     # As in the config of the published network.
     custom_hooks=[dict(type='ScheduledDropPathHook', keep_prob=0.7)],
-    model=dict(data_preprocessor=dict(size=retrain_crop_size)),
-    train_dataloader=dict(
-        dataset=dict(
-            pipeline=[
-                dict(type='LoadImageFromFile'),
-                dict(type='LoadAnnotations'),
-                dict(
-                    type='RandomResize',
-                    scale=(2048, 1024),
-                    ratio_range=(0.5, 2.0),
-                    keep_ratio=True,
-                ),
-                dict(
-                    type='RandomCrop',
-                    crop_size=retrain_crop_size,
-                    cat_max_ratio=0.75,
-                ),
-                dict(type='RandomFlip', prob=0.5),
-                dict(type='PackSegInputs'),
-            ]
-        )
-    ),
-    val_dataloader=dict(dataset=dict(pipeline=retrain_test_pipeline)),
-    test_dataloader=dict(dataset=dict(pipeline=retrain_test_pipeline)),
+    model=dict(data_preprocessor=dict(size=_base_.crop_size)),
+    train_dataloader=dict(dataset=dict(pipeline=_base_.train_pipeline)),
+    val_dataloader=dict(dataset=dict(pipeline=_base_.test_pipeline)),
+    test_dataloader=dict(dataset=dict(pipeline=_base_.test_pipeline)),
 )

@@ -1,0 +1,17 @@
+# 80 000 iterations, one of MMSegmentation's usual lengths, of the paper's
+# recipe; without scheduled drop path, which regularises runs of thousands of
+# epochs.
+_base_ = ['./retrain.py']
+max_iters = 80000
+param_scheduler = [
+    dict(
+        type='PolyLR',
+        power=0.9,
+        eta_min=0,
+        begin=0,
+        end=max_iters,
+        by_epoch=False,
+    )
+]
+train_cfg = dict(max_iters=max_iters, val_interval=8000)
+default_hooks = dict(checkpoint=dict(interval=8000))

@@ -1,0 +1,5 @@
+_base_ = './autodeeplab-s_4xb4-40k_voc12aug-513x513.py'
+model = dict(
+    backbone=dict(filter_multiplier=32),
+    decode_head=dict(in_channels=[160, 320]),
+)

@@ -1,0 +1,5 @@
+_base_ = './autodeeplab-s_8xb2-1500k_cityscapes-coarse-769x769.py'
+model = dict(
+    backbone=dict(filter_multiplier=32),
+    decode_head=dict(in_channels=[160, 320]),
+)
