@@ -143,7 +143,7 @@ def equations(net, x):
 @pytest.mark.parametrize('num_layers,num_blocks', [(3, 1), (4, 2), (5, 3)])
 @pytest.mark.parametrize('size', [(65, 65), (70, 49)])
 def test_the_forward_is_the_equations(num_layers, num_blocks, size):
-    net = supernet(num_layers, num_blocks).double()
+    net = supernet(num_layers, num_blocks, form='reference').double()
     x = torch.randn(2, 3, *size, dtype=torch.double)
     outs = net(x)
     for out, expected in zip(outs, equations(net, x)):
@@ -209,7 +209,7 @@ def test_every_parameter_gets_a_gradient(num_layers, num_blocks):
 
 
 def test_only_what_exists_is_built():
-    net = supernet(5, 2)
+    net = supernet(5, 2, form='reference')
     assert [len(nodes) for nodes in net.layers] == [2, 3, 4, 4, 4]
     assert (
         sum(len(node.entries) for nodes in net.layers for node in nodes)
@@ -265,7 +265,7 @@ def test_architecture_is_what_the_parameters_decode_to():
 
 
 def test_channels_and_edges_of_the_paper():
-    net = supernet(12, 5, filter_multiplier=8)
+    net = supernet(12, 5, filter_multiplier=8, form='reference')
     assert net.out_channels == [40, 80, 160, 320]
     assert len(net.layers) == 12
     assert len(net.layers[11][3].cell.edges) == num_edges(5) == 20
@@ -300,7 +300,9 @@ def test_too_small_a_search(options):
 
 
 def test_norm_is_the_configured_one():
-    net = supernet(norm_cfg=dict(type='SyncBN', affine=False))
+    net = supernet(
+        norm_cfg=dict(type='SyncBN', affine=False), form='reference'
+    )
     assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in net.modules())
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules())
     net = revert_sync_batchnorm(net)

@@ -18,7 +18,7 @@ from ...arch import (
 )
 from ...arch.search_space import DIRECTIONS, MIN_LAYERS
 from ...errors import UserError
-from ..layers import RelaxedNode, Stem, check_training_size, level_sizes
+from ..layers import CELLS, RelaxedNode, Stem, check_training_size, level_sizes
 
 
 @MODELS.register_module()
@@ -40,6 +40,10 @@ class AutoDeepLabSupernet(BaseModule):
         stem_channels (int): Width of the stem at stride 2. Defaults to 64.
         norm_cfg (dict): Defaults to batch norm without affine parameters.
         align_corners (bool): Of the bilinear upsampling. Defaults to True.
+        form (str): How the cells are evaluated: ``'fused'``, all edges out of
+            a state at once, or ``'reference'``, one operation after the
+            other, as the equations say it; the numbers are the same, and so
+            are the keys of checkpoints. Defaults to ``'fused'``.
         init_cfg (dict, optional): Defaults to None, PyTorch's own
             initialisation.
 
@@ -60,6 +64,7 @@ class AutoDeepLabSupernet(BaseModule):
         stem_channels: int = 64,
         norm_cfg: ConfigType = dict(type='BN', affine=False),
         align_corners: bool = True,
+        form: str = 'fused',
         init_cfg: OptMultiConfig = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -70,6 +75,11 @@ class AutoDeepLabSupernet(BaseModule):
                 'scale exists at the end, and num_blocks >= 1.'
             )
 
+        if form not in CELLS:
+            raise UserError(
+                f'form is {form!r}, but a supernet is evaluated in the form '
+                f'{" or ".join(map(repr, CELLS))}.'
+            )
         self.alphas = _arch_parameter(num_edges(num_blocks), len(PRIMITIVES))
         self.betas = _arch_parameter(num_layers, len(RATES), len(DIRECTIONS))
         mask = torch.from_numpy(transition_mask(num_layers))
@@ -96,6 +106,7 @@ class AutoDeepLabSupernet(BaseModule):
                         num_blocks,
                         norm_cfg,
                         align_corners,
+                        form,
                     )
                     for level in levels_at(layer)
                 )

@@ -8,6 +8,7 @@ from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
 from ...arch import PRIMITIVES, block_edges
+from .fused_cell import FusedRelaxedCell
 from .operations import ReLUConvNorm, build_operation, resize
 
 
@@ -56,18 +57,24 @@ class RelaxedCell(BaseModule):
                     self.edges[str(edge)] = MixedOperation(channels, norm_cfg)
 
     def forward(
-        self, x: Tensor, prev: Optional[Tensor], weights: Tensor
-    ) -> Tensor:
-        """Run the cell.
+        self, xs: Sequence[Tensor], prev: Optional[Tensor], weights: Tensor
+    ) -> list[Tensor]:
+        """Run the cell on each incoming scale, one after the other.
 
         Args:
-            x (Tensor): State 0, (N, C, H, W).
+            xs (Sequence[Tensor]): State 0 from each scale, (N, C, H, W).
             prev (Tensor, optional): State 1, same shape.
             weights (Tensor): Softmaxed alphas, (edges, 8).
 
         Returns:
-            Tensor: All blocks, concatenated: (N, B * C, H, W).
+            list[Tensor]: All blocks, concatenated, (N, B * C, H, W), for each
+            scale.
         """
+        return [self._run(x, prev, weights) for x in xs]
+
+    def _run(
+        self, x: Tensor, prev: Optional[Tensor], weights: Tensor
+    ) -> Tensor:
         states = [x, prev]
         for block in range(self.num_blocks):
             states.append(
@@ -78,6 +85,9 @@ class RelaxedCell(BaseModule):
                 )
             )
         return torch.cat(states[2:], dim=1)
+
+
+CELLS = {'fused': FusedRelaxedCell, 'reference': RelaxedCell}
 
 
 class RelaxedNode(BaseModule):
@@ -100,6 +110,7 @@ class RelaxedNode(BaseModule):
         num_blocks (int): B.
         norm_cfg (dict): Norm of every convolution.
         align_corners (bool): Of the upsampling.
+        form (str): ``'fused'`` or ``'reference'``, how the cell is evaluated.
     """
 
     def __init__(
@@ -111,6 +122,7 @@ class RelaxedNode(BaseModule):
         num_blocks: int,
         norm_cfg: dict,
         align_corners: bool,
+        form: str,
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
@@ -126,7 +138,7 @@ class RelaxedNode(BaseModule):
             self.prev_entry = ReLUConvNorm(
                 prev_channels, channels, 1, norm_cfg
             )
-        self.cell = RelaxedCell(
+        self.cell = CELLS[form](
             channels, num_blocks, prev_channels is not None, norm_cfg
         )
 
@@ -152,11 +164,15 @@ class RelaxedNode(BaseModule):
         """
         if self.prev_entry is not None:
             prev = self.prev_entry(prev)
-        out = 0
-        for entry, step, source, beta in zip(
-            self.entries, self.source_steps, sources, betas
-        ):
-            if step == -1:
-                source = resize(source, size, self.align_corners)
-            out = out + beta * self.cell(entry(source), prev, alphas)
-        return out
+        xs = [
+            entry(
+                resize(source, size, self.align_corners)
+                if step == -1
+                else source
+            )
+            for entry, step, source in zip(
+                self.entries, self.source_steps, sources
+            )
+        ]
+        outs = self.cell(xs, prev, alphas)
+        return sum(beta * out for beta, out in zip(betas, outs))

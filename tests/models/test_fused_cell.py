@@ -1,0 +1,202 @@
+"""The fused form of the supernet against the clear one."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmengine.runner.checkpoint import load_state_dict
+from mmseg.registry import MODELS
+from torch import nn
+
+init_default_scope('mmseg')
+
+
+def supernet(form, num_layers=4, num_blocks=2, filter_multiplier=2, **kwargs):
+    return MODELS.build(
+        dict(
+            type='AutoDeepLabSupernet',
+            num_layers=num_layers,
+            num_blocks=num_blocks,
+            filter_multiplier=filter_multiplier,
+            stem_channels=4,
+            form=form,
+            **kwargs,
+        )
+    )
+
+
+def pair(dtype=torch.double, **kwargs):
+    """The clear and the fused form with the same, far from fresh, state."""
+    torch.manual_seed(0)
+    clear = supernet('reference', **kwargs).to(dtype)
+    for p in clear.arch_parameters():
+        p.data = torch.randn_like(p)
+        p.requires_grad_(True)
+    for m in clear.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_()
+            m.running_var.uniform_(0.5, 2)
+            if m.affine:
+                nn.init.normal_(m.weight)
+                nn.init.normal_(m.bias)
+    fused = supernet('fused', **kwargs).to(dtype)
+    fused.load_state_dict(clear.state_dict())
+    for p in fused.arch_parameters():
+        p.requires_grad_(True)
+    return clear, fused
+
+
+def clear_gradients(net):
+    """Gradients of all parameters, under the keys of the state dict."""
+    twin = copy.deepcopy(net)
+    for copied, p in zip(twin.parameters(), net.parameters()):
+        copied.data = p.grad.clone()
+    buffers = ('running_mean', 'running_var', 'num_batches_tracked')
+    return {
+        key: value
+        for key, value in twin.state_dict().items()
+        if not key.endswith(buffers)
+    }
+
+
+def run(net, x):
+    outs = net(x)
+    generator = torch.Generator().manual_seed(1)
+    loss = sum(
+        (
+            out * torch.randn(out.shape, generator=generator, dtype=out.dtype)
+        ).mean()
+        for out in outs
+    )
+    loss.backward()
+    return outs
+
+
+def error(found, expected):
+    """Distance, relative to the length of what is expected."""
+    distance = (found - expected).norm()
+    return distance / expected.norm() if distance else 0
+
+
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+@pytest.mark.parametrize('size', [(64, 64), (65, 49)])
+@pytest.mark.parametrize(
+    'num_layers,num_blocks',
+    [(3, 1), (3, 3), (3, 5), (5, 1), (5, 3), (5, 5), (12, 1)],
+)
+@pytest.mark.parametrize('dtype', [torch.float, torch.double])
+def test_the_same_numbers(dtype, num_layers, num_blocks, size, mode):
+    clear, fused = pair(dtype, num_layers=num_layers, num_blocks=num_blocks)
+    clear.train(mode == 'train'), fused.train(mode == 'train')
+    x = torch.randn(2, 3, *size, dtype=dtype)
+    double = dtype is torch.double
+
+    for found, expected in zip(run(fused, x), run(clear, x)):
+        assert error(found, expected) < (1e-10 if double else 1e-5)
+    found, expected = clear_gradients(fused), clear_gradients(clear)
+    assert found.keys() == expected.keys()
+    # Weights before a norm with few values have next to no gradient; what is
+    # below this is the noise of single precision.
+    noise = 1e-6 * max(g.abs().max() for g in expected.values())
+    for key in expected:
+        if double or expected[key].abs().max() > noise:
+            assert error(found[key], expected[key]) < (
+                1e-10 if double else 1e-4
+            ), key
+    expected = clear.state_dict()
+    for key, value in fused.state_dict().items():
+        if key.endswith(('running_mean', 'running_var')):
+            assert (value - expected[key]).abs().max() < (
+                1e-10 if double else 1e-6
+            )
+        if key.endswith('num_batches_tracked'):
+            assert value == expected[key]
+
+
+def test_affine_norm_is_the_same_too():
+    clear, fused = pair(
+        num_blocks=3, norm_cfg=dict(type='BN', affine=True, momentum=0.3)
+    )
+    x = torch.randn(2, 3, 65, 65, dtype=torch.double)
+    for found, expected in zip(run(fused, x), run(clear, x)):
+        assert error(found, expected) < 1e-10
+    found, expected = clear_gradients(fused), clear_gradients(clear)
+    for key in expected:
+        assert error(found[key], expected[key]) < 1e-10
+    torch.testing.assert_close(
+        dict(fused.state_dict()), dict(clear.state_dict())
+    )
+
+
+def test_state_dicts_have_the_keys_of_the_clear_form():
+    clear, fused = supernet('reference'), supernet('fused')
+    shapes = {k: v.shape for k, v in clear.state_dict().items()}
+    assert {k: v.shape for k, v in fused.state_dict().items()} == shapes
+    # And far fewer tensors for the optimiser to go through.
+    count = len(list(fused.parameters()))
+    assert count < len(list(clear.parameters())) / 3
+
+
+@pytest.mark.parametrize('load', ['torch', 'mmengine'])
+@pytest.mark.parametrize('forms', [('reference', 'fused'), ('fused',) * 2])
+def test_checkpoints_move_between_the_forms(forms, load, tmp_path):
+    source, target = map(supernet, forms)
+    torch.save(source.state_dict(), tmp_path / 'weights.pth')
+    state = torch.load(tmp_path / 'weights.pth')
+    if load == 'torch':
+        target.load_state_dict(state)
+    else:
+        load_state_dict(target, state, strict=True)
+    back = supernet('reference')
+    back.load_state_dict(target.state_dict())
+    found, expected = back.state_dict(), source.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize('form', ['reference', 'fused'])
+def test_what_does_not_fit_is_named(form):
+    net = supernet(form)
+    state = net.state_dict()
+    key = 'layers.2.1.cell.edges.3.5.1.weight'
+    del state[key]
+    with pytest.raises(RuntimeError, match='Missing key') as failure:
+        net.load_state_dict(state)
+    if form == 'reference':
+        assert key in str(failure.value)
+    state = supernet(form, num_blocks=3).state_dict()
+    with pytest.raises(RuntimeError, match='Unexpected key'):
+        net.load_state_dict(state)
+    state = supernet(form, filter_multiplier=4).state_dict()
+    with pytest.raises(RuntimeError, match='size mismatch'):
+        net.load_state_dict(state)
+
+
+def test_the_views_of_a_state_dict_are_the_weights():
+    """Averaging and loading write through them."""
+    net = supernet('fused')
+    for value in net.state_dict().values():
+        value.zero_()
+    assert not any(p.any() for p in net.parameters())
+
+
+@pytest.mark.parametrize(
+    'norm_cfg',
+    [
+        dict(type='SyncBN'),
+        dict(type='GN', num_groups=2),
+        dict(type='BN', track_running_stats=False),
+        dict(type='BN', momentum=None),
+    ],
+)
+def test_other_norms_need_the_clear_form(norm_cfg):
+    with pytest.raises(ValueError, match="form='reference'") as failure:
+        supernet('fused', norm_cfg=norm_cfg)
+    assert '\n' not in str(failure.value)
+    supernet('reference', norm_cfg=norm_cfg)
+
+
+def test_no_other_form():
+    with pytest.raises(ValueError, match="'fused' or 'reference'"):
+        supernet('clear')
