@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import Runner, load_checkpoint
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -518,8 +518,8 @@ def test_pretrained_for_other_images(tmp_path, log, in_channels):
     assert not unequal(nets[0], source)
 
 
-@pytest.mark.parametrize('prefix', ['', 'backbone.'])
-def test_the_weights_of_a_search_are_refused(tmp_path, prefix):
+@pytest.mark.parametrize('whole', [False, True])
+def test_the_weights_of_a_search_are_refused(tmp_path, whole):
     supernet = MODELS.build(
         dict(
             type='AutoDeepLabSupernet',
@@ -530,19 +530,11 @@ def test_the_weights_of_a_search_are_refused(tmp_path, prefix):
         )
     )
     init_cfg = saved(supernet, tmp_path)
-    if prefix:
-        net = small(init_cfg=init_cfg)
-        load = net.init_weights
-    else:  # As a whole, by load_from.
-        net = segmentor(2)
-
-        def load():
-            net.load_state_dict(
-                torch.load(init_cfg['checkpoint'])['state_dict'], strict=False
-            )
-
     with pytest.raises(ValueError, match='that of a search.*decode it with'):
-        load()
+        if whole:  # As by load_from.
+            load_checkpoint(segmentor(2), init_cfg['checkpoint'])
+        else:
+            small(init_cfg=init_cfg).init_weights()
 
 
 @pytest.mark.parametrize('in_channels', [1, 4, 8])
