@@ -161,6 +161,12 @@ def build_retrain_config(search: Config, architecture: Architecture) -> Config:
     del head['in_channels'], head['dilations']
 
     cfg.merge_from_dict(search.get('retrain', {}))
+    # The one variable that mmseg.apis reads, as it is after the merge.
+    for part in ('val', 'test'):
+        loader = cfg.get(f'{part}_dataloader') or {}
+        pipeline = loader.get('dataset', {}).get('pipeline')
+        if pipeline is not None:
+            cfg.test_pipeline = copy.deepcopy(pipeline)
 
     built = MODELS.build(cfg.model.backbone)
     head = cfg.model.decode_head
