@@ -1,12 +1,15 @@
-"""Every config in configs/ can be read and its model built."""
+"""What the configs say. That they run is shown by test_every_config.py."""
 
+import re
 from pathlib import Path
 
 import mmseg
 import pytest
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from torch.nn.modules.batchnorm import _BatchNorm
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / 'configs' / 'autodeeplab').glob('*.py'))
@@ -17,19 +20,103 @@ def test_config(file):
     cfg = Config.fromfile(file)
     assert cfg.custom_imports.imports == ['mmseg_autodeeplab']
     assert cfg.randomness.seed is not None
+    crop = tuple(cfg.model.data_preprocessor.size)
+    assert {
+        tuple(t.crop_size) for t in transforms(cfg) if t.type == 'RandomCrop'
+    } == {crop}
+
+
+NETWORKS = [file for file in CONFIGS if file.stem.startswith('autodeeplab-')]
+
+
+@pytest.mark.parametrize('file', NETWORKS, ids=lambda file: file.stem)
+def test_name_says_what_is_inside(file):
+    cfg = Config.fromfile(file)
+    name = re.fullmatch(
+        r'autodeeplab-(?P<size>[sml])(_coco-pre)?_(?P<gpus>\d)xb(?P<batch>\d)'
+        r'-(?P<thousands>\d+)k_(?P<data>.+)-(?P<crop>\d+)x(?P=crop)',
+        file.stem,
+    ).groupdict()
+    backbone = cfg.model.backbone
+    assert backbone.arch == 'autodeeplab'
+    assert backbone.filter_multiplier == dict(s=20, m=32, l=48)[name['size']]
+    assert cfg.train_dataloader.batch_size == int(name['batch'])
+    assert int(name['batch']) * int(name['gpus']) == 16
+    iterations = 1000 * int(name['thousands'])
+    assert cfg.train_cfg.max_iters == iterations
+    assert cfg.param_scheduler[0].end == iterations
+    assert iterations % cfg.train_cfg.val_interval == 0
+    assert iterations % cfg.default_hooks.checkpoint.interval == 0
+    crop = int(name['crop'])
+    assert tuple(cfg.model.data_preprocessor.size) == (crop, crop)
+
+    # Section 4.2 and the authors' code.
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='SGD', lr=0.05, momentum=0.9, weight_decay=4e-5
+    )
+    assert cfg.param_scheduler[0].power == 0.9
+    assert crop == (769 if 'cityscapes' in name['data'] else 513)
+    paper = {'ade20k': 4000, 'coco-voc21': 4000}.get(name['data'], 1500)
+    drop_path = [
+        hook
+        for hook in cfg.get('custom_hooks', [])
+        if hook.type == 'ScheduledDropPathHook'
+    ]
+    assert bool(drop_path) == (iterations == 1000 * paper)
+    scales = [
+        inner.scale_factor
+        for t in transforms(cfg)
+        if t.type == 'RandomChoice'
+        for (inner,) in t.transforms
+    ]
+    assert scales[:7] == [0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
+
+
+def test_weights_of_coco_are_where_its_config_leaves_them():
+    for size in 'sml':
+        voc = config(
+            f'autodeeplab-{size}_coco-pre_4xb4-1500k_voc12aug-513x513'
+        )
+        _, name, file = Path(voc.load_from).parts
+        coco = config(name)
+        assert file == f'iter_{coco.train_cfg.max_iters}.pth'
+        assert voc.model == coco.model
+
+
+def transforms(cfg):
+    """All transforms of training, of every dataset."""
+    found = []
+    datasets = [cfg.train_dataloader.dataset]
+    while datasets:
+        dataset = datasets.pop()
+        found += dataset.get('pipeline', [])
+        datasets += dataset.get('datasets', [])
+        datasets += [dataset['dataset']] if 'dataset' in dataset else []
+    return found
+
+
+def test_the_published_network():
+    """Batch norm, inputs, regularisation: the authors' code."""
+    cfg = config('autodeeplab-s_8xb2-1500k_cityscapes-769x769')
     init_default_scope('mmseg')
     model = MODELS.build(cfg.model)
-    # The channels of the head are those of the backbone.
-    assert list(model.backbone.out_channels) == list(
-        cfg.model.decode_head.in_channels
-    )
-    crop = tuple(cfg.model.data_preprocessor.size)
-    crops = [
-        tuple(t.crop_size)
-        for t in cfg.train_dataloader.dataset.pipeline
-        if t.type == 'RandomCrop'
-    ]
-    assert crops == [crop]
+    for part, eps in ((model.backbone, 1e-3), (model.decode_head, 1e-5)):
+        norms = [m for m in part.modules() if isinstance(m, _BatchNorm)]
+        assert {(m.momentum, m.eps) for m in norms} == {(3e-4, eps)}
+    # 0 and 255 become -1 and 1.
+    preprocessor = model.data_preprocessor
+    assert preprocessor.mean.unique().tolist() == [127.5]
+    assert preprocessor.std.unique().tolist() == [127.5]
+
+    # Weight decay on convolutions alone, biases at twice the rate.
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    names = {id(p): name for name, p in model.named_parameters()}
+    for group in wrapper.optimizer.param_groups:
+        for parameter in group['params']:
+            convolution = parameter.dim() == 4
+            bias = names[id(parameter)] == 'decode_head.conv_seg.bias'
+            assert group['weight_decay'] == (4e-5 if convolution else 0)
+            assert group['lr'] == (0.1 if bias else 0.05)
 
 
 def config(name):
@@ -48,9 +135,9 @@ def test_the_search_of_the_paper():
     loader = cfg.train_dataloader
     assert loader.batch_size == 2
     assert loader.sampler.type == 'SplitInfiniteSampler'
-    transforms = {t.type: t for t in loader.dataset.pipeline}
-    assert transforms['Resize'].scale == (1024, 512)
-    assert transforms['RandomCrop'].crop_size == (321, 321)
+    pipeline = {t.type: t for t in loader.dataset.pipeline}
+    assert pipeline['Resize'].scale == (1024, 512)
+    assert pipeline['RandomCrop'].crop_size == (321, 321)
 
     # 40 epochs over half of the 2975 images, two at a time.
     iterations_per_epoch = -(-(2975 // 2 + 1) // 2)
@@ -66,16 +153,6 @@ def test_the_search_of_the_paper():
     (hook,) = cfg.custom_hooks
     assert hook.begin == 20 * iterations_per_epoch
     assert hook.optimizer == dict(type='Adam', lr=0.003, weight_decay=0.001)
-
-
-def test_the_retraining_of_the_paper():
-    cfg = config('autodeeplab-s_8xb2-1500k_cityscapes-769x769')
-    assert cfg.model.backbone.arch == 'autodeeplab'
-    assert cfg.model.backbone.filter_multiplier == 20
-    assert cfg.optim_wrapper.optimizer.lr == 0.05
-    assert cfg.optim_wrapper.optimizer.weight_decay == 4e-5
-    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 1500000
-    assert cfg.param_scheduler[0].power == 0.9
 
 
 def test_the_config_of_the_readme(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_autodeeplab.arch import Architecture, random_architecture
@@ -334,3 +335,35 @@ def test_norm_eval_keeps_statistics_and_trains_weights():
 def test_more_frozen_stages_than_there_are():
     with pytest.raises(ValueError, match='frozen_stages is 8.*has 8 stages'):
         small(frozen_stages=8)
+
+
+def test_initialisation_is_the_authors():
+    """Uniform in +-1 / sqrt(fan in), depthwise kernels counting all channels.
+
+    PyTorch counts one channel there.
+    """
+    network = backbone(filter_multiplier=32)
+    torch.manual_seed(0)
+    network.init_weights()
+    depthwise = 0
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            area = module.kernel_size[0] ** 2
+            bound = (module.in_channels * area) ** -0.5
+            weight = module.weight.abs()
+            assert 0.9 * bound < weight.max() <= bound
+            # The standard deviation of a uniform distribution.
+            assert module.weight.std().item() == pytest.approx(
+                bound / 3**0.5, rel=0.1
+            )
+            depthwise += module.groups > 1
+    # Seven separable convolutions per cell, each of two units.
+    assert depthwise == 12 * 7 * 2
+
+
+def test_a_config_changes_the_initialisation():
+    network = backbone(init_cfg=dict(type='Constant', val=0.5, layer='Conv2d'))
+    network.init_weights()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            assert (module.weight == 0.5).all()

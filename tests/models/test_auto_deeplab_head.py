@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from torch import nn
 
 from mmseg_autodeeplab.models.decode_heads import auto_deeplab_head
 from mmseg_autodeeplab.models.decode_heads.auto_deeplab_head import ImagePool
@@ -181,3 +182,29 @@ def test_a_batch_of_two_uses_its_own_statistics():
     y = pool.conv(x.mean((2, 3), keepdim=True))
     y = (y - y.mean(0)) / (y.var(0, unbiased=False) + pool.bn.eps).sqrt()
     torch.testing.assert_close(pool(x), y.relu().expand(-1, -1, 7, 7))
+
+
+def test_initialisation_is_the_authors():
+    """Xavier's uniform one; a truncated normal one for the classifier."""
+    built = head(
+        in_channels=[100, 200],
+        channels=256,
+        low_level_channels=48,
+        num_classes=19,
+    )
+    torch.manual_seed(0)
+    built.init_weights()
+    convolutions = {
+        name: module
+        for name, module in built.named_modules()
+        if isinstance(module, nn.Conv2d)
+    }
+    classifier = convolutions.pop('conv_seg')
+    assert classifier.weight.abs().max() <= 0.02
+    # A normal distribution keeps 0.8796 of its deviation when cut off at two.
+    assert classifier.weight.std().item() == pytest.approx(0.0088, rel=0.05)
+    assert (classifier.bias == 0).all()
+    for module in convolutions.values():
+        fan_in, fan_out = module.weight[0].numel(), module.weight[:, 0].numel()
+        bound = (6 / (fan_in + fan_out)) ** 0.5
+        assert 0.95 * bound < module.weight.abs().max() <= bound
