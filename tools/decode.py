@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
 
 from mmseg_autodeeplab.arch import (
@@ -81,15 +80,7 @@ def load_search(file):
         tuple[Architecture, Config]: What its alphas and betas decode to, and
         the config of the search.
     """
-    cli.check_checkpoint(file)
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(file, map_location='cpu')
-    except Exception as error:  # Broken archives and pickles raise anything.
-        raise UserError(
-            f'{file} cannot be read as a checkpoint '
-            f'({type(error).__name__}: {error}); give an '
-            'iter_*.pth of a search.'
-        ) from error
+    checkpoint = cli.read_checkpoint(file)
     try:
         weights = checkpoint['state_dict']
         alphas, betas = (

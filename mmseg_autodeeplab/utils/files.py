@@ -10,7 +10,7 @@ def write_atomically(file: str, content: Union[str, bytes]) -> None:
 
     Args:
         file (str): Its folder is made if it does not exist.
-        content (str | bytes): All of it; text is written as UTF-8.
+        content (str | bytes): The whole content; text becomes UTF-8.
     """
     if isinstance(content, str):
         content = content.encode()
