@@ -174,7 +174,7 @@ def test_dilations_follow_the_final_stride(tmp_path, run_tool):
         for t in loader.dataset.pipeline
         if t.type == 'Resize'
     ]
-    assert scales == [(2048, 1024)] * 2
+    assert scales == [(2049, 1025)] * 2
 
 
 def test_a_search_without_validation(tmp_path, run_tool, capsys):
