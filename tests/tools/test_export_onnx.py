@@ -216,8 +216,47 @@ def test_a_dynamic_export_is_compared_at_other_sizes(
         Config.fromfile(config), weights, torch.load(weights)['state_dict']
     )
     with torch.no_grad():
-        content = export_onnx.export(network, 32, 40, True, 17, {})
-        sizes = export_onnx.sizes_to_compare(32, 40, True)
+        content = export_onnx.export(network, 3, 32, 40, True, 17, {})
+        sizes = export_onnx.sizes_to_compare(3, 32, 40, True)
+        with pytest.raises(ValueError, match='compared at 1 x 3 x 64 x 104'):
+            export_onnx.verify(content, network, sizes)
+    assert '1 x 3 x 32 x 40: largest difference' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('height,width', [(33, 33), (96, 96), (769, 1025)])
+def test_sizes_to_compare(height, width):
+    sizes = export_onnx.sizes_to_compare
+    given, larger, odd = sizes(4, height, width, True)
+    assert given == (1, 4, height, width)
+    assert larger[2] > height and larger[3] > width
+    assert odd[:2] == (2, 4) and odd[2] % 2 == odd[3] % 2 == 1
+    assert odd[2] != odd[3]
+    assert sizes(4, height, width, False) == [given]
+
+
+@pytest.mark.filterwarnings('ignore')  # of tracing
+def test_a_dynamic_export_is_compared_at_other_sizes(
+    tmp_path, monkeypatch, failure, capsys
+):
+    """A size that the trace took for a constant is found."""
+    config, weights, _ = prepare(tmp_path, STOCK)
+
+    class Fixed(export_onnx.Network):
+        def forward(self, images):
+            logits = super().forward(images)
+            if torch.jit.is_tracing():
+                height, width = (int(n) for n in images.shape[2:])
+                logits = F.interpolate(logits, size=(height, width))
+            return logits
+
+    build = export_onnx.build_network
+    monkeypatch.setattr(export_onnx, 'Network', Fixed)
+    network = build(
+        Config.fromfile(config), weights, torch.load(weights)['state_dict']
+    )
+    with torch.no_grad():
+        content = export_onnx.export(network, 3, 32, 40, True, 17, {})
+        sizes = export_onnx.sizes_to_compare(3, 32, 40, True)
         with pytest.raises(ValueError, match='compared at 1 x 3 x 64 x 104'):
             export_onnx.verify(content, network, sizes)
     assert '1 x 3 x 32 x 40: largest difference' in capsys.readouterr().out

@@ -1,6 +1,6 @@
 """Export the network of a config to ONNX, and compare it with PyTorch.
 
-The network takes images as the data preprocessor gives them, (N, 3, H, W) in
+The network takes images as the data preprocessor gives them, (N, C, H, W) in
 float32, and gives logits of their size, (N, classes, H, W). What test_cfg
 does around it, a sliding window say, is not part of it. The metadata of the
 file keep the preprocessing and the names of the classes, as JSON.
@@ -98,7 +98,7 @@ class Network(nn.Module):
         self.segmentor = segmentor
 
     def forward(self, images):
-        """Give logits (N, classes, H, W) for images (N, 3, H, W)."""
+        """Give logits (N, classes, H, W) for images (N, C, H, W)."""
         # The heads read the size of the first image, for all of them.
         return self.segmentor.encode_decode(
             images, [dict(img_shape=images.shape[2:])]
@@ -132,6 +132,20 @@ def build_network(cfg, file, state_dict):
     return Network(revert_sync_batchnorm(model)).eval()
 
 
+def preprocessor_of(cfg):
+    """The config of the data preprocessor."""
+    return (
+        cfg.model.get('data_preprocessor')
+        or cfg.get('data_preprocessor')
+        or {}
+    )
+
+
+def channels_of(cfg):
+    """Channels of the image, as many as it has means."""
+    return len(preprocessor_of(cfg).get('mean') or (0, 0, 0))
+
+
 def describe(cfg, checkpoint):
     """The metadata of the export.
 
@@ -139,11 +153,7 @@ def describe(cfg, checkpoint):
         dict[str, str]: JSON by name: what the config has of
         ``PREPROCESSING``, and ``classes`` where the checkpoint knows them.
     """
-    preprocessor = (
-        cfg.model.get('data_preprocessor')
-        or cfg.get('data_preprocessor')
-        or {}
-    )
+    preprocessor = preprocessor_of(cfg)
     metadata = {k: preprocessor[k] for k in PREPROCESSING if k in preprocessor}
     dataset = checkpoint.get('meta', {}).get('dataset_meta') or {}
     if 'classes' in dataset:
@@ -151,11 +161,12 @@ def describe(cfg, checkpoint):
     return {key: json.dumps(value) for key, value in metadata.items()}
 
 
-def export(network, height, width, dynamic, opset, metadata):
+def export(network, channels, height, width, dynamic, opset, metadata):
     """Export a network.
 
     Args:
         network (Network): The network.
+        channels (int): Channels of the image.
         height (int): Height of the image.
         width (int): Width of the image.
         dynamic (bool): Whether other sizes and batches may be given too.
@@ -180,7 +191,7 @@ def export(network, height, width, dynamic, opset, metadata):
             with _discarded_stdout():
                 torch.onnx.export(
                     network,
-                    (torch.zeros(1, 3, height, width),),
+                    (torch.zeros(1, channels, height, width),),
                     file,
                     input_names=['images'],
                     output_names=['logits'],
@@ -212,20 +223,23 @@ def _discarded_stdout():
         os.close(kept)
 
 
-def sizes_to_compare(height, width, dynamic):
-    """Batch, height and width of the inputs to compare at.
+def sizes_to_compare(channels, height, width, dynamic):
+    """Shapes of the inputs to compare at.
 
     Returns:
-        list[tuple[int, int, int]]: The given size and, if others may be
+        list[tuple[int, int, int, int]]: The given size and, if others may be
         given too, a larger one, and two images of an odd and smaller one
         that is not square.
     """
-    sizes = [(1, height, width)]
+    sizes = [(1, channels, height, width)]
     if dynamic:
         small = [max(side // 2, 33) | 1 for side in (height, width)]
         if small[0] == small[1]:
             small[1] += 32
-        sizes += [(1, height + 32, width + 64), (2, *small)]
+        sizes += [
+            (1, channels, height + 32, width + 64),
+            (2, channels, *small),
+        ]
     return sizes
 
 
@@ -235,15 +249,13 @@ def compare(session, network, size):
     Args:
         session (onnxruntime.InferenceSession): The export.
         network (Network): The network.
-        size (tuple[int, int, int]): Batch, height and width.
+        size (tuple[int, int, int, int]): Shape of the images.
 
     Returns:
         tuple[float, float]: The largest absolute difference, and that
         relative to the range of PyTorch's logits.
     """
-    batch, height, width = size
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(batch, 3, height, width, generator=generator)
+    images = torch.randn(size, generator=torch.Generator().manual_seed(0))
     try:
         expected = network(images).numpy()
         (found,) = session.run(['logits'], {'images': images.numpy()})
@@ -265,8 +277,7 @@ def verify(content, network, sizes):
     Args:
         content (bytes): The ONNX model.
         network (Network): The network.
-        sizes (list[tuple[int, int, int]]): Batch, height and width of each
-            comparison.
+        sizes (list[tuple[int, int, int, int]]): Shapes to compare at.
 
     Raises:
         UserError: They differ by more than ``TOLERANCE``.
@@ -298,8 +309,7 @@ def verify(content, network, sizes):
 
 
 def _text(size):
-    batch, height, width = size
-    return f'{batch} x 3 x {height} x {width}'
+    return ' x '.join(map(str, size))
 
 
 def _shorten(error):
@@ -328,13 +338,12 @@ def main():
     checkpoint = cli.read_checkpoint(args.checkpoint)
     network = build_network(cfg, args.checkpoint, checkpoint['state_dict'])
     metadata = describe(cfg, checkpoint)
+    shape = (channels_of(cfg), *args.shape)
     # Tracing, an exporter of old and mmseg's sizes warn of what is verified.
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        content = export(
-            network, *args.shape, args.dynamic, args.opset, metadata
-        )
-        verify(content, network, sizes_to_compare(*args.shape, args.dynamic))
+        content = export(network, *shape, args.dynamic, args.opset, metadata)
+        verify(content, network, sizes_to_compare(*shape, args.dynamic))
     write_atomically(output, content)
     print(f'Written: {output}, {len(content) / 1e6:.1f} MB')
     print('Its input has to be preprocessed as its metadata say:')
