@@ -235,43 +235,6 @@ def test_sizes_to_compare(height, width):
 
 
 @pytest.mark.filterwarnings('ignore')  # of tracing
-def test_a_dynamic_export_is_compared_at_other_sizes(
-    tmp_path, monkeypatch, failure, capsys
-):
-    """A size that the trace took for a constant is found."""
-    config, weights, _ = prepare(tmp_path, STOCK)
-
-    class Fixed(export_onnx.Network):
-        def forward(self, images):
-            logits = super().forward(images)
-            if torch.jit.is_tracing():
-                height, width = (int(n) for n in images.shape[2:])
-                logits = F.interpolate(logits, size=(height, width))
-            return logits
-
-    build = export_onnx.build_network
-    monkeypatch.setattr(export_onnx, 'Network', Fixed)
-    network = build(
-        Config.fromfile(config), weights, torch.load(weights)['state_dict']
-    )
-    with torch.no_grad():
-        content = export_onnx.export(network, 3, 32, 40, True, 17, {})
-        sizes = export_onnx.sizes_to_compare(3, 32, 40, True)
-        with pytest.raises(ValueError, match='compared at 1 x 3 x 64 x 104'):
-            export_onnx.verify(content, network, sizes)
-    assert '1 x 3 x 32 x 40: largest difference' in capsys.readouterr().out
-
-
-@pytest.mark.parametrize('height,width', [(33, 33), (96, 96), (769, 1025)])
-def test_sizes_to_compare(height, width):
-    given, larger, odd = export_onnx.sizes_to_compare(height, width, True)
-    assert given == (1, height, width)
-    assert larger[1] > height and larger[2] > width
-    assert odd[0] == 2 and odd[1] % 2 == odd[2] % 2 == 1 and odd[1] != odd[2]
-    assert export_onnx.sizes_to_compare(height, width, False) == [given]
-
-
-@pytest.mark.filterwarnings('ignore')  # of tracing
 def test_a_trace_is_the_network(tmp_path):
     arch = Architecture(get_architecture('autodeeplab').cell, (4, 8, 16, 8))
     _, _, model = prepare(tmp_path, derived(tmp_path, arch))
