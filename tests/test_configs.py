@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mmseg
 import pytest
+import yaml
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -178,3 +179,19 @@ def test_the_config_of_the_readme(tmp_path):
     model = MODELS.build(cfg.model)
     assert model.num_classes == 7
     assert tuple(cfg.model.data_preprocessor.size) == stock.crop_size
+
+
+def test_every_config_of_a_network_is_listed():
+    """In the tables of the zoo's page, and for mim in the metafile."""
+    page = (ROOT / 'configs' / 'autodeeplab' / 'README.md').read_text()
+    links = re.findall(r'\]\(([\w.-]+\.py)\)', page)
+    assert sorted(links) == sorted(file.name for file in NETWORKS)
+
+    (metafile,) = yaml.safe_load((ROOT / 'model-index.yml').read_text())[
+        'Import'
+    ]
+    models = yaml.safe_load((ROOT / metafile).read_text())['Models']
+    assert [ROOT / model['Config'] for model in models] == NETWORKS
+    for model, file in zip(models, NETWORKS):
+        assert model['Name'] == file.stem
+        assert model['Metadata']['Batch Size'] == 16

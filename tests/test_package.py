@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -82,7 +83,8 @@ def run(*command, cwd):
     subprocess.run([sys.executable, *command], cwd=cwd, check=True)
 
 
-def test_wheel(clone):
+@pytest.fixture
+def wheel(clone):
     run(
         '-m',
         'pip',
@@ -95,6 +97,10 @@ def test_wheel(clone):
         cwd=clone,
     )
     (wheel,) = clone.glob('*.whl')
+    return wheel
+
+
+def test_wheel(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (metadata,) = (
@@ -107,6 +113,44 @@ def test_wheel(clone):
     assert not any(name.startswith('tests') for name in names)
     # Installing must not replace a torch or an mmcv that works.
     assert 'Requires-Dist' not in metadata
+
+
+# What a user does with an installed package, far from any clone. The image is
+# narrow, as the config resizes it to a length of 2049 pixels.
+INSTALLED = """
+import sys
+from pathlib import Path
+import numpy as np
+import mmseg_autodeeplab
+from mmseg.apis import inference_model, init_model
+package = Path(mmseg_autodeeplab.__file__).parent
+assert package.parent == Path(sys.argv[1]), package
+config = package / '.mim/configs/autodeeplab' / sys.argv[2]
+model = init_model(config, device='cpu')
+image = np.random.randint(0, 256, (24, 700, 3), np.uint8)
+labels = inference_model(model, image).pred_sem_seg.data
+assert labels.shape == (1, 24, 700) and 0 <= labels.min() <= labels.max() < 19
+print('as expected')
+"""
+
+
+def test_an_installed_config_infers(wheel, tmp_path):
+    target = tmp_path / 'installed'
+    options = ['-q', '--no-deps', '--no-index', '--target', str(target)]
+    run('-m', 'pip', 'install', *options, str(wheel), cwd=tmp_path)
+    result = subprocess.run(
+        [
+            *(sys.executable, '-W', 'ignore', '-c', INSTALLED, str(target)),
+            'autodeeplab-s_8xb2-80k_cityscapes-769x769.py',
+        ],
+        cwd=tmp_path,
+        # Before an editable install of the clone, if there is one.
+        env=dict(os.environ, PYTHONPATH=str(target)),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith('as expected\n')
 
 
 def test_editable_install_links_to_the_clone(clone):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
 
 from mmseg_autodeeplab.arch import (
@@ -81,15 +80,7 @@ def load_search(file):
         tuple[Architecture, Config]: What its alphas and betas decode to, and
         the config of the search.
     """
-    cli.check_checkpoint(file)
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(file, map_location='cpu')
-    except Exception as error:  # Broken archives and pickles raise anything.
-        raise UserError(
-            f'{file} cannot be read as a checkpoint '
-            f'({type(error).__name__}: {error}); give an '
-            'iter_*.pth of a search.'
-        ) from error
+    checkpoint = cli.read_checkpoint(file)
     try:
         weights = checkpoint['state_dict']
         alphas, betas = (
@@ -161,6 +152,12 @@ def build_retrain_config(search: Config, architecture: Architecture) -> Config:
     del head['in_channels'], head['dilations']
 
     cfg.merge_from_dict(search.get('retrain', {}))
+    # The one variable that mmseg.apis reads, as it is after the merge.
+    for part in ('val', 'test'):
+        loader = cfg.get(f'{part}_dataloader') or {}
+        pipeline = loader.get('dataset', {}).get('pipeline')
+        if pipeline is not None:
+            cfg.test_pipeline = copy.deepcopy(pipeline)
 
     built = MODELS.build(cfg.model.backbone)
     head = cfg.model.decode_head

@@ -6,6 +6,7 @@ import os.path as osp
 from contextlib import contextmanager
 
 from mmengine.config import Config, DictAction
+from mmengine.runner import CheckpointLoader
 from mmengine.utils import scandir
 from mmseg.registry import DATASETS
 
@@ -132,6 +133,36 @@ def check_checkpoint(path):
     """Raise a :class:`UserError` where a local checkpoint does not exist."""
     if '://' not in path and not osp.isfile(osp.expanduser(path)):
         raise UserError(f'the checkpoint {path} does not exist')
+
+
+def read_checkpoint(path):
+    """Load a checkpoint onto the CPU.
+
+    Args:
+        path (str): Path or address of the checkpoint.
+
+    Returns:
+        dict: The checkpoint; it has a ``state_dict``.
+
+    Raises:
+        UserError: It is missing, cannot be read, or has no ``state_dict``.
+    """
+    check_checkpoint(path)
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except Exception as error:  # Broken archives and pickles raise anything.
+        raise UserError(
+            f'{path} cannot be read as a checkpoint '
+            f'({type(error).__name__}: {error})'
+        ) from error
+    if not isinstance(checkpoint, dict) or not isinstance(
+        checkpoint.get('state_dict'), dict
+    ):
+        raise UserError(
+            f'{path} is not a checkpoint of MMEngine, since it has no '
+            'state_dict; give an iter_*.pth that tools/train.py wrote'
+        )
+    return checkpoint
 
 
 def check_data(cfg, *parts):

@@ -2,21 +2,24 @@
 
 import os
 import tempfile
+from typing import Union
 
 
-def write_atomically(file: str, text: str) -> None:
-    """Write a text file aside, flush it, and rename it into place.
+def write_atomically(file: str, content: Union[str, bytes]) -> None:
+    """Write a file aside, flush it, and rename it into place.
 
     Args:
         file (str): Its folder is made if it does not exist.
-        text (str): The whole content.
+        content (str | bytes): The whole content; text becomes UTF-8.
     """
+    if isinstance(content, str):
+        content = content.encode()
     folder = os.path.dirname(os.path.abspath(file))
     os.makedirs(folder, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=folder, suffix='.tmp')
     try:
-        with open(handle, 'w', encoding='utf-8') as f:
-            f.write(text)
+        with open(handle, 'wb') as f:
+            f.write(content)
             f.flush()
             os.fsync(f.fileno())
         # mkstemp keeps the file to its owner; give it what open() gives.

@@ -57,7 +57,9 @@ class AutoDeepLab(BaseModule):
         with_cp (bool): Whether to run every cell again in backward, which
             saves memory for time. Defaults to False.
         init_cfg (dict | list[dict], optional): Defaults to the authors'
-            initialisation; None is PyTorch's.
+            initialisation; None is PyTorch's. ``dict(type='Pretrained',
+            checkpoint=..., prefix='backbone.')`` loads a trained backbone; in
+            a list behind the default, what does not fit starts as by default.
 
     Attributes:
         arch (Architecture): What was built.
@@ -127,6 +129,16 @@ class AutoDeepLab(BaseModule):
             return []
         last = self.arch.stages[self.frozen_stages].last_layer
         return [self.stem, *self.cells[: last + 1]]
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """Refuse a supernet, which MMEngine would load without a weight."""
+        if f'{prefix}alphas' in state_dict:
+            raise UserError(
+                'the checkpoint is that of a search, whose weights fit no '
+                'cell of a derived network: decode it with tools/decode.py, '
+                'retrain the result, and give a checkpoint of that.'
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def train(self, mode: bool = True) -> 'AutoDeepLab':
         """Set the mode; what is frozen stays in evaluation."""

@@ -11,7 +11,11 @@ MIN_SIZE = RATES[-1] + 1
 def level_sizes(size: Sequence[int]) -> tuple[tuple[int, int], ...]:
     """Height and width of each of the four scales of an input."""
     height, width = size
-    return tuple((-(-height // rate), -(-width // rate)) for rate in RATES)
+    # Not -(-n // rate): ONNX rounds the quotient of a negative number up.
+    return tuple(
+        ((height + rate - 1) // rate, (width + rate - 1) // rate)
+        for rate in RATES
+    )
 
 
 def check_training_size(size: Sequence[int]) -> None:

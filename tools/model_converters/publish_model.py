@@ -1,0 +1,123 @@
+"""Strip a checkpoint for publication, and name it after its content.
+
+Weights, config, dataset and versions stay, as types that torch loads
+weights-only: so are downloaded checkpoints loaded. Optimizer, schedulers, the
+state of a search and a second set of weights (EMA) go, so training cannot be
+resumed from the result.
+"""
+
+import argparse
+import datetime
+import hashlib
+import io
+import os.path as osp
+import pickle
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.utils import cli
+from mmseg_autodeeplab.utils.files import write_atomically
+
+# What stays of the meta information. The names in capitals are mmseg 0.x's.
+META = (
+    'cfg',
+    'dataset_meta',
+    'CLASSES',
+    'PALETTE',
+    'epoch',
+    'iter',
+    'seed',
+    'mmengine_version',
+    'mmseg_version',
+)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('checkpoint', help='checkpoint file; it is kept')
+    parser.add_argument(
+        'out',
+        help='name of the result, NAME.pth; written is '
+        'NAME_DATE-HASH.pth, with 8 digits of its SHA-256',
+    )
+    return parser.parse_args()
+
+
+def plain(value):
+    """The same value in types that may be loaded weights-only.
+
+    Mappings become dicts, sets and arrays lists, subclasses of Python's types
+    what they derive from, and all that is unknown its text.
+    """
+    if isinstance(value, Mapping):
+        return {plain(k): plain(v) for k, v in value.items()}
+    if isinstance(value, tuple):
+        return tuple(plain(v) for v in value)
+    if isinstance(value, (list, set, frozenset)):
+        return [plain(v) for v in value]
+    if isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
+        return plain(value.tolist())
+    if value is None:
+        return None
+    for cls in (bool, int, float, str):
+        if isinstance(value, cls):
+            return cls(value)
+    return str(value)
+
+
+def strip(checkpoint):
+    """What is published of a checkpoint."""
+    meta = checkpoint.get('meta') or {}
+    return dict(
+        meta={key: plain(meta[key]) for key in META if key in meta},
+        state_dict=checkpoint['state_dict'],
+    )
+
+
+def publish(checkpoint, out):
+    """Write a checkpoint under a name that has its hash.
+
+    Args:
+        checkpoint (dict): What is to be written.
+        out (str): Path to derive the name from.
+
+    Returns:
+        str: Path of the file.
+
+    Raises:
+        UserError: Its weights are not tensors alone.
+    """
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    buffer.seek(0)
+    try:
+        torch.load(buffer, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            'the state_dict holds more than tensors, which nobody could load '
+            f'weights-only: {str(error).strip().splitlines()[-1]}'
+        ) from error
+    content = buffer.getvalue()
+    stem = out[: -len('.pth')] if out.endswith('.pth') else out
+    digest = hashlib.sha256(content).hexdigest()
+    file = f'{stem}_{datetime.date.today():%Y%m%d}-{digest[:8]}.pth'
+    write_atomically(file, content)
+    return file
+
+
+@cli.user_errors()
+def main():
+    args = parse_args()
+    if osp.isdir(args.out) or not osp.basename(args.out):
+        raise UserError(
+            f'{args.out} is a folder: give a name too, as in '
+            f'{osp.join(args.out, "NAME.pth")}'
+        )
+    print(publish(strip(cli.read_checkpoint(args.checkpoint)), args.out))
+
+
+if __name__ == '__main__':
+    main()
