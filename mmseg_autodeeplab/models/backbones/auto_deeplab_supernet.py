@@ -18,7 +18,14 @@ from ...arch import (
 )
 from ...arch.search_space import DIRECTIONS, MIN_LAYERS
 from ...errors import UserError
-from ..layers import CELLS, RelaxedNode, Stem, check_training_size, level_sizes
+from ..layers import (
+    CELLS,
+    RelaxedNode,
+    Stem,
+    check_training_size,
+    checkpointed,
+    level_sizes,
+)
 
 
 @MODELS.register_module()
@@ -44,6 +51,8 @@ class AutoDeepLabSupernet(BaseModule):
             a state at once, or ``'reference'``, one operation after the
             other, as the equations say it; the numbers are the same, and so
             are the keys of checkpoints. Defaults to ``'fused'``.
+        with_cp (bool): Whether to run every node again in backward, which
+            saves memory for time. Defaults to False.
         init_cfg (dict, optional): Defaults to None, PyTorch's own
             initialisation.
 
@@ -65,6 +74,7 @@ class AutoDeepLabSupernet(BaseModule):
         norm_cfg: ConfigType = dict(type='BN', affine=False),
         align_corners: bool = True,
         form: str = 'fused',
+        with_cp: bool = False,
         init_cfg: OptMultiConfig = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -80,6 +90,7 @@ class AutoDeepLabSupernet(BaseModule):
                 f'form is {form!r}, but a supernet is evaluated in the form '
                 f'{" or ".join(map(repr, CELLS))}.'
             )
+        self.with_cp = with_cp
         self.alphas = _arch_parameter(num_edges(num_blocks), len(PRIMITIVES))
         self.betas = _arch_parameter(num_layers, len(RATES), len(DIRECTIONS))
         mask = torch.from_numpy(transition_mask(num_layers))
@@ -159,16 +170,22 @@ class AutoDeepLabSupernet(BaseModule):
         betas = self.normalized_betas()
         _, stem = self.stem(x)
         before, current = {}, {0: stem}
+        run = (
+            checkpointed
+            if self.with_cp and torch.is_grad_enabled()
+            else lambda node, *args: node(*args)
+        )
         for layer, nodes in enumerate(self.layers):
             out = {}
             for level, node in enumerate(nodes):
                 edges = incoming(layer, level)
-                out[level] = node(
-                    sources=[current[source] for source, _ in edges],
-                    prev=before.get(level),
-                    alphas=alphas,
-                    betas=[betas[layer, s, d] for s, d in edges],
-                    size=sizes[level],
+                out[level] = run(
+                    node,
+                    [current[source] for source, _ in edges],
+                    before.get(level),
+                    alphas,
+                    [betas[layer, s, d] for s, d in edges],
+                    sizes[level],
                 )
             before, current = current, out
         return tuple(current.values())
