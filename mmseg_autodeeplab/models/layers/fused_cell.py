@@ -247,6 +247,9 @@ class _FanOut:
         y = self.norm(y, primitive, 3).relu_()
 
         kernel = self.convs[f'{primitive}_5']
+        if y.device.type == 'cpu' and kernel_size == 5:
+            # Thrice as fast there, for the gradient of the kernel.
+            y = y.contiguous(memory_format=torch.channels_last)
         y = F.conv2d(y, kernel, padding=padding, groups=len(kernel))
         y = self._pointwise(
             y.unflatten(1, (fan_out, channels)), f'{primitive}_6'
