@@ -270,3 +270,47 @@ def test_bfloat16_and_channels_last(memory_format):
     for out, other, exact in zip(found, expected, clear(x)):
         # The forms round at other places, by as much.
         assert error(out.float(), exact) < 2 * error(other.float(), exact)
+
+
+def test_partial_channels_by_hand():
+    """Half of the channels mixed, half averaged, then shuffled."""
+    torch.manual_seed(0)
+    net = supernet('reference', num_blocks=2, partial_channels=2).double()
+    cell = net.layers[3][1].cell  # of width 4
+    x, prev = torch.randn(2, 1, 4, 9, 9, dtype=torch.double)
+    weights = torch.rand(5, 8, dtype=torch.double)
+    (out,) = cell([x], prev, weights)
+
+    def edge(i, state):
+        return cell.edges[str(i)](state[:, :2], weights[i])
+
+    mixed = edge(0, x) + edge(1, prev)
+    passed = (x[:, 2:] + prev[:, 2:]) / 2
+    first = torch.stack(
+        [mixed[:, 0], passed[:, 0], mixed[:, 1], passed[:, 1]], dim=1
+    )
+    mixed = edge(2, x) + edge(3, prev) + edge(4, first)
+    passed = (x[:, 2:] + prev[:, 2:] + first[:, 2:]) / 3
+    second = torch.stack(
+        [mixed[:, 0], passed[:, 0], mixed[:, 1], passed[:, 1]], dim=1
+    )
+    torch.testing.assert_close(out, torch.cat([first, second], dim=1))
+
+
+@pytest.mark.parametrize('partial_channels', [2, 4])
+def test_partial_channels_are_the_same_in_both_forms(partial_channels):
+    clear, fused = pair(
+        num_blocks=3, filter_multiplier=4, partial_channels=partial_channels
+    )
+    x = torch.randn(2, 3, 65, 49, dtype=torch.double)
+    for found, expected in zip(run(fused, x), run(clear, x)):
+        assert error(found, expected) < 1e-10
+    found, expected = clear_gradients(fused), clear_gradients(clear)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    assert fused.architecture() == clear.architecture()
+
+
+@pytest.mark.parametrize('partial_channels', [0, 3])
+def test_partial_channels_that_do_not_divide(partial_channels):
+    with pytest.raises(ValueError, match='to divide filter_multiplier, 2'):
+        supernet('fused', partial_channels=partial_channels)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...arch import PRIMITIVES, block_edges
 from ...errors import UserError
+from .operations import with_passed
 
 MAX_POOL, AVG_POOL, SKIP, SEP_3, SEP_5, ATROUS_3, ATROUS_5 = range(
     1, len(PRIMITIVES)
@@ -48,13 +49,21 @@ class FusedRelaxedCell(BaseModule):
         has_prev (bool): Whether state 1, the output before the previous one,
             exists. If not, its edges contribute nothing and are not built.
         norm_cfg (dict): Norm of every convolution, batch norm.
+        partial_channels (int): k; with k > 1, the edges of a block mix the
+            first C / k channels of its states, the others pass by.
     """
 
     def __init__(
-        self, channels: int, num_blocks: int, has_prev: bool, norm_cfg: dict
+        self,
+        channels: int,
+        num_blocks: int,
+        has_prev: bool,
+        norm_cfg: dict,
+        partial_channels: int,
     ) -> None:
         super().__init__()
-        self.channels = channels
+        channels //= partial_channels
+        self.channels = channels  # those that are mixed
         self.num_blocks = num_blocks
         # The edges out of each state; the last block has none.
         self.fan_outs = {
@@ -124,14 +133,21 @@ class FusedRelaxedCell(BaseModule):
         # Image by image, its scales side by side: (N * scales, C, ...) for
         # convolutions and (N, scales * C, ...) for norms are one memory.
         x = torch.stack(tuple(xs), dim=1).flatten(0, 1)
-        sums = fan_outs[0](x)
+        width = self.channels
+        sums, passed = fan_outs[0](x[:, :width]), x[:, width:]
         if prev is not None:
             sums = sums.unflatten(0, (batch, num_scales))
-            sums = (sums + fan_outs[1](prev).unsqueeze(1)).flatten(0, 1)
-        blocks = [sums[:, 0]]
+            sums = sums + fan_outs[1](prev[:, :width]).unsqueeze(1)
+            sums = sums.flatten(0, 1)
+            passed = passed.unflatten(0, (batch, num_scales))
+            passed = (passed + prev[:, width:].unsqueeze(1)).flatten(0, 1)
+        num_states = 1 if prev is None else 2
+        blocks = [with_passed(sums[:, 0], passed / num_states)]
         for state in range(2, self.num_blocks + 1):
-            sums = sums[:, 1:] + fan_outs[state](blocks[-1])
-            blocks.append(sums[:, 0])
+            x = blocks[-1]
+            sums = sums[:, 1:] + fan_outs[state](x[:, :width])
+            passed, num_states = passed + x[:, width:], num_states + 1
+            blocks.append(with_passed(sums[:, 0], passed / num_states))
         if self.training:
             self._update_statistics(fan_outs.values(), num_scales)
         out = torch.stack(blocks, dim=1).flatten(1, 2)

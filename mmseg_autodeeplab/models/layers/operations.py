@@ -4,6 +4,7 @@ All are pre-activation, as in the authors' code: ReLU, convolution, norm. No
 convolution has a bias.
 """
 
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
@@ -23,6 +24,26 @@ def resize(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
 def halved(size: tuple[int, int]) -> tuple[int, int]:
     """The size after a stride of 2: ceil(n / 2), (n - 1) / 2 + 1 if odd."""
     return (size[0] + 1) // 2, (size[1] + 1) // 2
+
+
+def with_passed(mixed: Tensor, passed: Tensor) -> Tensor:
+    """Put channels that were mixed and those that passed by together.
+
+    Shuffled, so that every channel is mixed at times: partial channel
+    connections (`PC-DARTS <https://arxiv.org/abs/1907.05737>`_, Xu et al.
+    2020).
+
+    Args:
+        mixed (Tensor): (N, C / k, H, W).
+        passed (Tensor): (N, C - C / k, H, W), empty for k = 1.
+
+    Returns:
+        Tensor: (N, C, H, W).
+    """
+    if not passed.shape[1]:
+        return mixed
+    parts = 1 + passed.shape[1] // mixed.shape[1]
+    return torch.channel_shuffle(torch.cat((mixed, passed), dim=1), parts)
 
 
 class ReLUConvNorm(Sequential):

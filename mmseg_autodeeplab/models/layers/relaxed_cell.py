@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...arch import PRIMITIVES, block_edges
 from .fused_cell import FusedRelaxedCell
-from .operations import ReLUConvNorm, build_operation, resize
+from .operations import ReLUConvNorm, build_operation, resize, with_passed
 
 
 class MixedOperation(ModuleList):
@@ -42,19 +42,29 @@ class RelaxedCell(BaseModule):
         has_prev (bool): Whether state 1, the output before the previous one,
             exists. If not, its edges contribute nothing and are not built.
         norm_cfg (dict): Norm of every convolution.
+        partial_channels (int): k; with k > 1, the edges of a block mix the
+            first C / k channels of its states, the others pass by.
     """
 
     def __init__(
-        self, channels: int, num_blocks: int, has_prev: bool, norm_cfg: dict
+        self,
+        channels: int,
+        num_blocks: int,
+        has_prev: bool,
+        norm_cfg: dict,
+        partial_channels: int,
     ) -> None:
         super().__init__()
         self.num_blocks = num_blocks
+        self.mixed_channels = channels // partial_channels
         # Keys are edge indices, the same in every cell and in the alphas.
         self.edges = torch.nn.ModuleDict()
         for block in range(num_blocks):
             for state, edge in enumerate(block_edges(block)):
                 if state != 1 or has_prev:
-                    self.edges[str(edge)] = MixedOperation(channels, norm_cfg)
+                    self.edges[str(edge)] = MixedOperation(
+                        self.mixed_channels, norm_cfg
+                    )
 
     def forward(
         self, xs: Sequence[Tensor], prev: Optional[Tensor], weights: Tensor
@@ -75,15 +85,19 @@ class RelaxedCell(BaseModule):
     def _run(
         self, x: Tensor, prev: Optional[Tensor], weights: Tensor
     ) -> Tensor:
-        states = [x, prev]
+        states, width = [x, prev], self.mixed_channels
         for block in range(self.num_blocks):
-            states.append(
-                sum(
-                    self.edges[str(edge)](states[state], weights[edge])
-                    for state, edge in enumerate(block_edges(block))
-                    if states[state] is not None
-                )
+            inputs = [
+                (state, edge)
+                for state, edge in zip(states, block_edges(block))
+                if state is not None
+            ]
+            mixed = sum(
+                self.edges[str(edge)](state[:, :width], weights[edge])
+                for state, edge in inputs
             )
+            passed = sum(state[:, width:] for state, _ in inputs)
+            states.append(with_passed(mixed, passed / len(inputs)))
         return torch.cat(states[2:], dim=1)
 
 
@@ -111,6 +125,7 @@ class RelaxedNode(BaseModule):
         norm_cfg (dict): Norm of every convolution.
         align_corners (bool): Of the upsampling.
         form (str): ``'fused'`` or ``'reference'``, how the cell is evaluated.
+        partial_channels (int): k, of which one part is mixed.
     """
 
     def __init__(
@@ -123,6 +138,7 @@ class RelaxedNode(BaseModule):
         norm_cfg: dict,
         align_corners: bool,
         form: str,
+        partial_channels: int,
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
@@ -139,7 +155,11 @@ class RelaxedNode(BaseModule):
                 prev_channels, channels, 1, norm_cfg
             )
         self.cell = CELLS[form](
-            channels, num_blocks, prev_channels is not None, norm_cfg
+            channels,
+            num_blocks,
+            prev_channels is not None,
+            norm_cfg,
+            partial_channels,
         )
 
     def forward(
