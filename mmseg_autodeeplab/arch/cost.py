@@ -115,10 +115,11 @@ def cost_tables(
             return 0
         return count.unit(channels, widths[c], 1, RATES[min(b, c)])
 
+    stem_out = 2 * stem_channels
     stem = (
         count.unit(in_channels, stem_channels, 3, 2)
         + count.unit(stem_channels, stem_channels, 3, 2)
-        + count.unit(stem_channels, 2 * stem_channels, 3, RATES[0])
+        + count.unit(stem_channels, stem_out, 3, RATES[0])
     )
     entries = np.zeros((num_layers, NUM_LEVELS, NUM_LEVELS))
     prev_entries = np.zeros((NUM_LEVELS,) * 3)
@@ -133,16 +134,15 @@ def cost_tables(
                 continue
             targets[b, direction, c] = 1
             for layer in range(num_layers):
-                channels = (
-                    num_blocks * widths[b] if layer else (2 * stem_channels)
-                )
+                # Layer 0 reads the stem.
+                channels = num_blocks * widths[b] if layer else stem_out
                 # Upsampling comes before a cell, the stride is inside it: the
                 # inputs are projected at the finer of both scales.
                 entries[layer, b, c] = count.unit(
                     channels, widths[c], 1, RATES[min(b, c)]
                 )
                 if layer < 2:
-                    channels = (stem_channels, 2 * stem_channels)[layer]
+                    channels = (stem_channels, stem_out)[layer]
                     entries[layer, b, c] += prev_entry(channels, b, c)
             for a in range(NUM_LEVELS):
                 prev_entries[a, b, c] = prev_entry(
