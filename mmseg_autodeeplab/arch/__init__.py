@@ -1,5 +1,12 @@
 """Architectures as data: numpy only, no torch."""
 
+from .cost import (
+    QUANTITIES,
+    CostTables,
+    cost_tables,
+    expected_cost,
+    one_hot,
+)
 from .decode import (
     alpha_entropy,
     alpha_probabilities,
@@ -26,25 +33,30 @@ from .zoo import ZOO, get_architecture
 
 __all__ = [
     'PRIMITIVES',
+    'QUANTITIES',
     'RATES',
     'ZOO',
     'Architecture',
     'Connection',
+    'CostTables',
     'Stage',
     'alpha_entropy',
     'alpha_probabilities',
     'beta_entropy',
     'beta_probabilities',
     'block_edges',
+    'cost_tables',
     'count_cells',
     'count_paths',
     'decode',
     'decode_cell',
     'decode_path',
+    'expected_cost',
     'get_architecture',
     'incoming',
     'levels_at',
     'num_edges',
+    'one_hot',
     'random_architecture',
     'transition_mask',
 ]

@@ -9,8 +9,16 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmseg.registry import MODELS
 
-from mmseg_autodeeplab.arch import Architecture, decode
+from mmseg_autodeeplab.arch import (
+    Architecture,
+    alpha_probabilities,
+    beta_probabilities,
+    cost_tables,
+    decode,
+    expected_cost,
+)
 from mmseg_autodeeplab.engine import ArchSearchHook
 
 names = itertools.count()
@@ -196,8 +204,8 @@ def test_the_step_is_adam_on_the_loss_of_part_b(tmp_path, monkeypatch):
     compared = []
     step = ArchSearchHook._step
 
-    def checked(self, runner, batch):
-        model = copy.deepcopy(runner.model)
+    def checked(self, searched, optim_wrapper, batch):
+        model = copy.deepcopy(searched)
         before = [p.clone() for p in model.backbone.arch_parameters()]
         for p in model.backbone.arch_parameters():
             p.requires_grad_(True)
@@ -213,13 +221,14 @@ def test_the_step_is_adam_on_the_loss_of_part_b(tmp_path, monkeypatch):
             gradient = p.grad + 0.001 * start
             # The first step of Adam: lr * g / (|g| + eps)
             expected.append(start - 0.003 * gradient / (gradient.abs() + 1e-8))
-        out = step(self, runner, batch)
-        assert torch.equal(out, loss.detach())
-        for p, value in zip(runner.model.backbone.arch_parameters(), expected):
+        out = step(self, searched, optim_wrapper, batch)
+        assert list(out) == ['arch_loss']
+        assert torch.equal(out['arch_loss'], loss.detach())
+        for p, value in zip(searched.backbone.arch_parameters(), expected):
             torch.testing.assert_close(p.data, value, rtol=1e-4, atol=1e-7)
             assert not p.requires_grad and p.grad is None
             compared.append(p)
-        for name, p in runner.model.named_parameters():
+        for name, p in searched.named_parameters():
             assert p.grad is None or not p.grad.any(), name
         return out
 
@@ -237,9 +246,9 @@ def test_the_halves_see_disjoint_parts(tmp_path, monkeypatch):
     step = ArchSearchHook._step
     after = ArchSearchHook.after_train_iter
 
-    def on_b(self, runner, batch):
+    def on_b(self, model, optim_wrapper, batch):
         seen['B'] |= paths(batch)
-        return step(self, runner, batch)
+        return step(self, model, optim_wrapper, batch)
 
     def on_a(self, runner, batch_idx, data_batch=None, outputs=None):
         seen['A'] |= paths(data_batch)
@@ -257,14 +266,15 @@ def test_updates_begin_at_begin(tmp_path, monkeypatch, at_start):
     steps = []
     step = ArchSearchHook._step
 
-    def counted(self, runner, batch):
+    def counted(self, model, optim_wrapper, batch):
         if not steps:
             assert equal(at_start[0][1], split_state(runner)[1])
         steps.append(runner.iter)
-        return step(self, runner, batch)
+        return step(self, model, optim_wrapper, batch)
 
     monkeypatch.setattr(ArchSearchHook, '_step', counted)
-    build(search_config(tmp_path, max_iters=5, begin=3)).train()
+    runner = build(search_config(tmp_path, max_iters=5, begin=3))
+    runner.train()
     assert steps == [3, 4]
 
 
@@ -297,6 +307,111 @@ def test_what_is_written_and_logged(tmp_path):
     assert scalars[-1]['arch_loss'] != scalars[-1]['loss']
 
 
+def logged_scalars(runner):
+    """The lines of training as they went to the visualizer's JSON file."""
+    file = os.path.join(
+        runner.work_dir,
+        runner.timestamp,
+        'vis_data',
+        f'{runner.timestamp}.json',
+    )
+    with open(file) as f:
+        return [json.loads(line) for line in f]
+
+
+@pytest.mark.parametrize('ignore_last', [True, False])
+@pytest.mark.parametrize('interval', [1, 3, 9])
+def test_values_are_read_for_lines_of_the_log_alone(
+    tmp_path, monkeypatch, interval, ignore_last
+):
+    """An epoch has four batches; LoggerHook may write at its end, too."""
+    read = []
+    log = ArchSearchHook._log
+
+    def spy(self, runner):
+        read.append(runner.iter + 1)
+        log(self, runner)
+
+    monkeypatch.setattr(ArchSearchHook, '_log', spy)
+    cfg = search_config(tmp_path, max_iters=7)
+    cfg.train_dataloader.dataset.num_images = 16
+    cfg.default_hooks.logger.update(interval=interval, ignore_last=ignore_last)
+    runner = build(cfg)
+    runner.train()
+    assert len(runner.train_dataloader) == 4
+    lines = [line['step'] for line in logged_scalars(runner)]
+    assert (
+        lines
+        == {
+            (1, True): list(range(1, 8)),
+            (1, False): list(range(1, 8)),
+            (3, True): [3, 6],
+            (3, False): [3, 4, 6],
+            (9, True): [4],
+            (9, False): [4],
+        }[interval, ignore_last]
+    )
+    assert read == sorted({*lines, 7})
+
+
+@pytest.mark.parametrize('window_size', [2, 3, 10])
+def test_logged_losses_are_means(tmp_path, monkeypatch, window_size):
+    """Since the last line, or over the window if that is longer."""
+    losses = []
+    step = ArchSearchHook._step
+
+    def recorded(self, *args):
+        out = step(self, *args)
+        losses.append({name: float(value) for name, value in out.items()})
+        return out
+
+    monkeypatch.setattr(ArchSearchHook, '_step', recorded)
+    cost = dict(target=1e8, weight=2.0, shape=(65, 97))
+    cfg = search_config(tmp_path, max_iters=7, begin=1, cost=cost)
+    cfg.default_hooks.logger.interval = 3
+    cfg.train_dataloader.dataset.num_images = 16
+    cfg.log_processor.window_size = window_size
+    runner = build(cfg)
+    runner.train()
+    first, second = logged_scalars(runner)
+    assert (first['step'], second['step']) == (3, 6)
+    for name in ('arch_loss', 'arch_cost_loss'):
+        values = [loss[name] for loss in losses]
+        assert first[name] == pytest.approx(sum(values[:2]) / 2, rel=1e-5)
+        last = values[2:5] if window_size <= 3 else values[:5]
+        assert second[name] == pytest.approx(sum(last) / len(last), rel=1e-5)
+        # What the last line left out is not lost for those who read the hub.
+        hub = runner.message_hub.get_scalar(f'train/{name}')
+        assert len(hub.data[0]) == 6
+        assert hub.current() == pytest.approx(values[-1], rel=1e-6)
+
+
+def test_what_a_cost_adds(tmp_path):
+    cost = dict(target=1e5, quantity='parameters', filter_multiplier=4)
+    runner = build(search_config(tmp_path, max_iters=2, cost=cost))
+    runner.train()
+    alphas, betas = (
+        p.numpy() for p in runner.model.backbone.arch_parameters()
+    )
+    tables = cost_tables(1, 3, 'parameters', filter_multiplier=4)
+    expected = expected_cost(
+        tables, alpha_probabilities(alphas), beta_probabilities(betas)
+    )
+    line = logged_scalars(runner)[-1]
+    assert line['expected_cost'] == pytest.approx(expected, rel=1e-12)
+    assert line['arch_cost_loss'] > 0
+
+    architecture = Architecture.load(tmp_path / 'work' / 'architecture.json')
+    metrics = architecture.provenance['metrics']
+    assert metrics['expected_cost'] == line['expected_cost']
+    backbone = MODELS.build(
+        dict(type='AutoDeepLab', arch=architecture, filter_multiplier=4)
+    )
+    assert metrics['decoded_cost'] == sum(
+        p.numel() for p in backbone.parameters()
+    )
+
+
 def test_an_earlier_result_is_kept(tmp_path):
     cfg = search_config(tmp_path, max_iters=1)
     os.makedirs(cfg.work_dir)
@@ -319,9 +434,9 @@ def test_a_resumed_search_goes_on_with_state_and_data(tmp_path, monkeypatch):
     batches = []
     step = ArchSearchHook._step
 
-    def recorded(self, runner, batch):
+    def recorded(self, model, optim_wrapper, batch):
         batches.append([s.img_path for s in batch['data_samples']])
-        return step(self, runner, batch)
+        return step(self, model, optim_wrapper, batch)
 
     monkeypatch.setattr(ArchSearchHook, '_step', recorded)
     straight = build(search_config(tmp_path, max_iters=4))
@@ -392,6 +507,10 @@ def foreign_checkpoint(cfg):
         (
             lambda cfg: cfg.custom_hooks[0].update(begin=4),
             'begin is 4, but the search ends after 4 iterations',
+        ),
+        (
+            lambda cfg: cfg.custom_hooks[0].update(cost=dict(weight=1)),
+            'cost.target is None, but must be a positive number',
         ),
         (
             lambda cfg: cfg.train_dataloader.dataset.update(num_images=1),

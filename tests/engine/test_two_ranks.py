@@ -1,7 +1,5 @@
 """Two gloo processes take the step of one process on both batches."""
 
-from types import SimpleNamespace
-
 import torch
 import torch.multiprocessing as mp
 from mmengine.model import BaseModel
@@ -26,6 +24,7 @@ class Toy(BaseModel):
             self.backbone.alphas,
             self.backbone.betas,
         ]
+        self.backbone.architecture = lambda: None
 
     def forward(self, inputs, mode):
         x = self.backbone(inputs * self.backbone.alphas)
@@ -34,15 +33,13 @@ class Toy(BaseModel):
 
 def step(batch):
     model = Toy()
-    hook = ArchSearchHook()
-    hook._backbone = model.backbone
-    hook._optimizer = torch.optim.SGD(model.backbone.arch_parameters(), lr=0.1)
-    hook._scaler = None
     weights = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad], lr=0.1
     )
-    runner = SimpleNamespace(model=model, optim_wrapper=OptimWrapper(weights))
-    hook._step(runner, dict(inputs=batch))
+    optim_wrapper = OptimWrapper(weights)
+    hook = ArchSearchHook(optimizer=dict(type='SGD', lr=0.1))
+    hook.prepare(model, optim_wrapper)
+    hook._step(model, optim_wrapper, dict(inputs=batch))
     return [p.detach().clone() for p in model.backbone.arch_parameters()]
 
 

@@ -10,8 +10,8 @@ from typing import Optional, Union
 
 import torch
 from mmengine.dist import all_reduce_params, master_only
-from mmengine.hooks import Hook
-from mmengine.optim import AmpOptimWrapper
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
@@ -21,6 +21,7 @@ from ...arch import alpha_entropy, beta_entropy
 from ...datasets import SplitInfiniteSampler
 from ...errors import UserError
 from .bare_model import bare_model
+from .cost_term import CostTerm
 
 DATA_BATCH = Optional[Union[dict, tuple, list]]
 ARCHITECTURE_FILE = 'architecture.json'
@@ -38,9 +39,24 @@ class ArchSearchHook(Hook):
     norm's running statistics see both halves.
 
     The training loader must use a ``SplitInfiniteSampler`` of part A; the
-    loader of part B is a copy of it. Logged every iteration: ``arch_loss``,
-    ``arch_lr``, ``alpha_entropy`` and ``beta_entropy`` (nats). The model needs
+    loader of part B is a copy of it. The model needs
     ``backbone.arch_parameters()`` and ``backbone.architecture()``.
+
+    With ``cost``, the term ``weight * log(expected / target) ** 2`` joins the
+    loss of the architecture. Expected is what the derived network's backbone,
+    stem and cells, costs in the mean over all paths under the betas, its cell
+    relaxed under the alphas; see :mod:`mmseg_autodeeplab.arch.cost`. The head
+    is not counted.
+
+    Nothing here reads a value off the device but in the iterations where a
+    ``LoggerHook`` writes a line, in the last one, and for snapshots. Then go
+    into the log: ``arch_loss``, the segmentation loss on part B, and
+    ``arch_cost_loss``, the term, both as their means since the last line
+    (over MMEngine's ``window_size``, 10, where lines are closer);
+    ``arch_lr``; and, as they stand after the step, ``alpha_entropy`` and
+    ``beta_entropy`` (nats) and ``expected_cost``. What is minimised is
+    ``arch_loss + arch_cost_loss``. ``architecture.json`` tells
+    ``decoded_cost``, too, what the decoded backbone costs.
 
     Args:
         begin (int): First iteration, counted from 0, that updates the
@@ -51,6 +67,13 @@ class ArchSearchHook(Hook):
             500.
         optimizer (dict): Optimizer of the architecture. Defaults to the
             paper's, Adam with lr 0.003 and weight decay 0.001.
+        cost (dict, optional): Switches the cost term on. ``target`` is
+            needed, in multiply-adds or parameters; ``weight`` defaults to
+            0.1, ``quantity`` to ``'multiply_adds'`` (or ``'parameters'``),
+            ``shape``, height and width of the image that is counted for, to
+            (1025, 2049); ``filter_multiplier`` (20), ``stem_channels`` (64)
+            and ``in_channels`` (3) are those of the derived network. Defaults
+            to None.
     """
 
     # Before EMA, logger, schedulers and checkpoints of the same iteration.
@@ -64,10 +87,12 @@ class ArchSearchHook(Hook):
         begin: int = 0,
         interval: int = 500,
         optimizer: dict = dict(type='Adam', lr=0.003, weight_decay=0.001),
+        cost: Optional[dict] = None,
     ) -> None:
         self.begin = begin
         self.interval = interval
         self.optimizer_cfg = optimizer
+        self._cost = None if cost is None else CostTerm(cost)
         self._resumed_state: Optional[dict] = None
         self._val_metrics: dict[str, float] = {}
 
@@ -80,14 +105,7 @@ class ArchSearchHook(Hook):
                 'would never be updated; lower begin or raise '
                 'train_cfg.max_iters.'
             )
-        self._backbone = _search_backbone(bare_model(runner))
-        self._optimizer = OPTIMIZERS.build(
-            dict(self.optimizer_cfg, params=self._backbone.arch_parameters())
-        )
-        self._scaler = None
-        if isinstance(runner.optim_wrapper, AmpOptimWrapper):
-            # One of its own: sharing would update the weights' scale twice.
-            self._scaler = type(runner.optim_wrapper.loss_scaler)()
+        self.prepare(bare_model(runner), runner.optim_wrapper)
         # One iterator for the whole run: an infinite sampler that is iterated
         # a second time is empty.
         self._batches = iter(_build_arch_dataloader(runner))
@@ -97,6 +115,28 @@ class ArchSearchHook(Hook):
         else:
             _set_aside(runner)
 
+    def prepare(self, model: nn.Module, optim_wrapper: OptimWrapper) -> None:
+        """Build what a step needs; no runner, so that it can be timed alone.
+
+        Args:
+            model (nn.Module): The bare segmentor, on its device.
+            optim_wrapper (OptimWrapper): That of the weights.
+        """
+        self._backbone = _search_backbone(model)
+        params = self._backbone.arch_parameters()
+        self._optimizer = OPTIMIZERS.build(
+            dict(self.optimizer_cfg, params=params)
+        )
+        self._scaler = None
+        if isinstance(optim_wrapper, AmpOptimWrapper):
+            # One of its own: sharing would update the weights' scale twice.
+            self._scaler = type(optim_wrapper.loss_scaler)()
+        if self._cost is not None:
+            self._cost.prepare(*params)
+        # Of losses since the last line of the log, on the device.
+        self._sums: dict[str, Tensor] = {}
+        self._num_summed = 0
+
     def after_train_iter(
         self,
         runner: Runner,
@@ -104,9 +144,17 @@ class ArchSearchHook(Hook):
         data_batch: DATA_BATCH = None,
         outputs: Optional[dict] = None,
     ) -> None:
-        """Take the architecture step; write a snapshot at the interval."""
+        """Take the architecture step; log and write at the intervals."""
         if runner.iter >= self.begin:
-            self._log(runner, self._step(runner, self._next_batch()))
+            self._sum_up(
+                self._step(
+                    bare_model(runner),
+                    runner.optim_wrapper,
+                    self._next_batch(),
+                )
+            )
+            if self._is_logged(runner, batch_idx):
+                self._log(runner)
         if self.every_n_train_iters(runner, self.interval):
             self._snapshot(runner, runner.iter + 1)
 
@@ -141,18 +189,34 @@ class ArchSearchHook(Hook):
         self._num_batches += 1
         return next(self._batches)
 
-    def _step(self, runner: Runner, batch: dict) -> Tensor:
-        """One step on the architecture parameters; returns the loss."""
-        # The bare module: through a data-parallel wrapper the weights'
-        # gradients would be reduced, or missed.
-        model = bare_model(runner)
+    def _step(
+        self, model: nn.Module, optim_wrapper: OptimWrapper, batch: dict
+    ) -> dict[str, Tensor]:
+        """One step on the architecture parameters.
+
+        Args:
+            model (nn.Module): The bare one: through a data-parallel wrapper
+                the weights' gradients would be reduced, or missed.
+            optim_wrapper (OptimWrapper): That of the weights, for autocast.
+            batch (dict): As it comes out of the loader.
+
+        Returns:
+            dict[str, Tensor]: The addends of the loss by the names in the
+            log, still on the device.
+        """
         params = self._backbone.arch_parameters()
         with _requiring_grad(params):
-            with runner.optim_wrapper.optim_context(model):
+            with optim_wrapper.optim_context(model):
                 data = model.data_preprocessor(batch, True)
                 loss, _ = model.parse_losses(model(**data, mode='loss'))
-            scaled = loss if self._scaler is None else self._scaler.scale(loss)
-            grads = torch.autograd.grad(scaled, params)
+            losses = dict(arch_loss=loss)
+            if self._cost is not None:
+                # Outside of autocast: half precision ends at 65504.
+                losses.update(arch_cost_loss=self._cost(*params))
+            total = sum(losses.values())
+            if self._scaler is not None:
+                total = self._scaler.scale(total)
+            grads = torch.autograd.grad(total, params)
             all_reduce_params(grads, op='mean')
             for param, grad in zip(params, grads):
                 param.grad = grad
@@ -162,30 +226,69 @@ class ArchSearchHook(Hook):
                 self._scaler.step(self._optimizer)
                 self._scaler.update()
             self._optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return {name: value.detach() for name, value in losses.items()}
 
-    def _log(self, runner: Runner, loss: Tensor) -> None:
-        alphas, betas = _as_arrays(self._backbone.arch_parameters())
-        for name, value in dict(
-            arch_loss=loss,
-            arch_lr=self._optimizer.param_groups[0]['lr'],
+    def _sum_up(self, losses: dict[str, Tensor]) -> None:
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0) + value
+        self._num_summed += 1
+
+    def _is_logged(self, runner: Runner, batch_idx: int) -> bool:
+        """Whether a LoggerHook writes a line after this iteration.
+
+        Its own conditions; the last iteration counts too, so that nothing is
+        left out.
+        """
+        loader = runner.train_dataloader
+        return self.is_last_train_iter(runner) or any(
+            self.every_n_inner_iters(batch_idx, hook.interval)
+            or (
+                self.end_of_epoch(loader, batch_idx)
+                and (not hook.ignore_last or len(loader) <= hook.interval)
+            )
+            for hook in runner.hooks
+            if isinstance(hook, LoggerHook)
+        )
+
+    def _log(self, runner: Runner) -> None:
+        hub = runner.message_hub
+        for name, total in self._sums.items():
+            mean = float(total) / self._num_summed
+            # MMEngine averages the last values of every loss, as many as its
+            # window: one for each iteration makes that the same window.
+            for _ in range(self._num_summed):
+                hub.update_scalar(f'train/{name}', mean)
+        self._sums, self._num_summed = {}, 0
+        lr = self._optimizer.param_groups[0]['lr']
+        hub.update_scalar('train/arch_lr', lr)
+        arrays = _as_arrays(self._backbone.arch_parameters())
+        for name, value in self._measures(arrays).items():
+            hub.update_scalar(f'train/{name}', value)
+
+    def _measures(self, arrays: list) -> dict[str, float]:
+        alphas, betas = arrays
+        measures = dict(
             alpha_entropy=alpha_entropy(alphas),
             beta_entropy=beta_entropy(betas),
-        ).items():
-            runner.message_hub.update_scalar(f'train/{name}', value)
+        )
+        if self._cost is not None:
+            measures.update(expected_cost=self._cost.expected(alphas, betas))
+        return measures
 
     @master_only
     def _snapshot(self, runner: Runner, iteration: int) -> None:
-        alphas, betas = _as_arrays(self._backbone.arch_parameters())
-        architecture = self._backbone.architecture().with_provenance(
+        metrics = dict(
+            self._val_metrics,
+            **self._measures(_as_arrays(self._backbone.arch_parameters())),
+        )
+        architecture = self._backbone.architecture()
+        if self._cost is not None:
+            metrics.update(decoded_cost=self._cost.decoded(architecture))
+        architecture = architecture.with_provenance(
             config=osp.basename(runner.cfg.filename or ''),
             iteration=iteration,
             date=datetime.datetime.now().isoformat(timespec='seconds'),
-            metrics=dict(
-                self._val_metrics,
-                alpha_entropy=alpha_entropy(alphas),
-                beta_entropy=beta_entropy(betas),
-            ),
+            metrics=metrics,
         )
         architecture.dump(osp.join(runner.work_dir, ARCHITECTURE_FILE))
         runner.logger.info(

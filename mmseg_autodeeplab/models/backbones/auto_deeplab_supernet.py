@@ -18,6 +18,7 @@ from ...arch import (
 )
 from ...arch.search_space import DIRECTIONS, MIN_LAYERS
 from ...errors import UserError
+from ...utils.masked_softmax import masked_softmax
 from ..layers import (
     CELLS,
     RelaxedNode,
@@ -159,11 +160,7 @@ class AutoDeepLabSupernet(BaseModule):
         Returns:
             Tensor: (L, 4, 3); 0 where no transition exists.
         """
-        exists = self.transitions.any(-1, keepdim=True)
-        logits = self.betas.masked_fill(
-            exists & ~self.transitions, float('-inf')
-        )
-        return logits.softmax(-1) * exists
+        return masked_softmax(self.betas, self.transitions)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Run all paths at once.

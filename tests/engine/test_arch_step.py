@@ -1,0 +1,137 @@
+"""The architecture step without a runner, and what it reads."""
+
+import copy
+import itertools
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.hooks import LoggerHook
+from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+from mmseg_autodeeplab.engine import ArchSearchHook
+from mmseg_autodeeplab.engine.hooks.cost_term import CostTerm
+
+init_default_scope('mmseg')
+COST = dict(
+    target=1e5,
+    weight=3.0,
+    shape=(64, 64),
+    filter_multiplier=2,
+    stem_channels=4,
+)
+
+
+def segmentor():
+    torch.manual_seed(0)
+    return MODELS.build(
+        dict(
+            type='EncoderDecoder',
+            data_preprocessor=dict(
+                type='SegDataPreProcessor',
+                mean=[127.5] * 3,
+                std=[127.5] * 3,
+                size=(64, 64),
+            ),
+            backbone=dict(
+                type='AutoDeepLabSupernet',
+                num_layers=3,
+                num_blocks=1,
+                filter_multiplier=2,
+                stem_channels=4,
+            ),
+            decode_head=dict(
+                type='AutoDeepLabSearchHead',
+                in_channels=[2, 4, 8, 16],
+                num_classes=6,
+                dropout_ratio=0,
+                norm_cfg=dict(type='BN', affine=False),
+                align_corners=True,
+            ),
+        )
+    )
+
+
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for _ in range(2):
+        labels = torch.randint(6, (1, 64, 64), generator=generator)
+        sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
+        sample.set_metainfo(dict(img_shape=(64, 64)))
+        samples.append(sample)
+    images = torch.randint(256, (2, 3, 64, 64), generator=generator)
+    return dict(inputs=list(images.to(torch.uint8)), data_samples=samples)
+
+
+def optim_wrapper(model):
+    weights = [p for p in model.parameters() if p.requires_grad]
+    return OptimWrapper(torch.optim.SGD(weights, lr=0.1))
+
+
+def test_the_cost_joins_the_gradient():
+    """SGD with lr 1 moves by the gradient of the sum, to the point."""
+    moved = []
+    for cost in (None, COST):
+        model = segmentor()
+        before = [p.detach().clone() for p in model.backbone.arch_parameters()]
+        hook = ArchSearchHook(optimizer=dict(type='SGD', lr=1.0), cost=cost)
+        hook.prepare(model, optim_wrapper(model))
+        losses = hook._step(model, optim_wrapper(model), batch())
+        after = model.backbone.arch_parameters()
+        moved.append([a - b for a, b in zip(before, after)])
+        assert all(not value.requires_grad for value in losses.values())
+    term = CostTerm(COST)
+    params = [p.clone().requires_grad_() for p in before]
+    term.prepare(*params)
+    expected = term(*params)
+    assert losses['arch_cost_loss'].item() == pytest.approx(expected.item())
+    for alone, both, gradient in zip(
+        *moved, torch.autograd.grad(expected, params)
+    ):
+        assert gradient.abs().max() > 1e-2
+        torch.testing.assert_close(
+            both - alone, gradient, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize('cost', [None, COST])
+def test_nothing_is_read_between_two_lines(monkeypatch, cost):
+    """Tensors of the meta device have no values that could be read.
+
+    Stock heads do read, for the accuracy that they report; Adam counts its
+    steps on the CPU.
+    """
+    monkeypatch.setattr(
+        'mmseg.models.decode_heads.decode_head.accuracy',
+        lambda logits, *args, **kwargs: logits.new_zeros(1),
+    )
+    model = segmentor().to('meta')
+    wrapper = optim_wrapper(model)
+    hook = ArchSearchHook(cost=cost)
+    hook.prepare(model, wrapper)
+    hook._batches = (copy.deepcopy(b) for b in itertools.repeat(batch()))
+    hook._num_batches = 0
+    runner = SimpleNamespace(
+        model=model,
+        optim_wrapper=wrapper,
+        hooks=[hook, LoggerHook(interval=4)],
+        train_dataloader=range(100),
+        message_hub=MessageHub.get_instance('nothing_is_read'),
+        max_iters=100,
+    )
+    for runner.iter in range(3):
+        hook.after_train_iter(runner, runner.iter)
+    assert hook._num_summed == 3
+    assert not runner.message_hub.log_scalars
+    # No graph is kept from one iteration to the next.
+    assert all(s.grad_fn is None for s in hook._sums.values())
+    # The test can fail: here is the line.
+    runner.iter = 3
+    with pytest.raises((RuntimeError, NotImplementedError), match='meta'):
+        hook.after_train_iter(runner, runner.iter)
