@@ -39,6 +39,12 @@ class AutoDeepLabSupernet(BaseModule):
     it on for their own step alone, so that the optimiser of the weights and
     data-parallel wrappers never see them.
 
+    Keys of the state dict, whatever the form: ``stem.*``, and for the node at
+    a layer and a level ``layers.LAYER.LEVEL.entries.N.*`` (one per incoming
+    scale, finest first), ``prev_entry.*`` and
+    ``cell.edges.EDGE.PRIMITIVE.N.*``, with edges counted as in ``alphas`` and
+    primitives as in ``PRIMITIVES[1:]``.
+
     Args:
         num_layers (int): L, at least 3. Defaults to 12.
         num_blocks (int): Blocks per cell, B. Defaults to 5.
