@@ -11,7 +11,7 @@ from typing import Optional, Union
 import torch
 from mmengine.dist import all_reduce_params, master_only
 from mmengine.hooks import Hook
-from mmengine.optim import AmpOptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
@@ -80,14 +80,7 @@ class ArchSearchHook(Hook):
                 'would never be updated; lower begin or raise '
                 'train_cfg.max_iters.'
             )
-        self._backbone = _search_backbone(bare_model(runner))
-        self._optimizer = OPTIMIZERS.build(
-            dict(self.optimizer_cfg, params=self._backbone.arch_parameters())
-        )
-        self._scaler = None
-        if isinstance(runner.optim_wrapper, AmpOptimWrapper):
-            # One of its own: sharing would update the weights' scale twice.
-            self._scaler = type(runner.optim_wrapper.loss_scaler)()
+        self.prepare(bare_model(runner), runner.optim_wrapper)
         # One iterator for the whole run: an infinite sampler that is iterated
         # a second time is empty.
         self._batches = iter(_build_arch_dataloader(runner))
@@ -96,6 +89,22 @@ class ArchSearchHook(Hook):
             self._load_state_dict(self._resumed_state)
         else:
             _set_aside(runner)
+
+    def prepare(self, model: nn.Module, optim_wrapper: OptimWrapper) -> None:
+        """Build what a step needs beside a batch.
+
+        Args:
+            model (nn.Module): The bare segmentor.
+            optim_wrapper (OptimWrapper): That of the weights.
+        """
+        self._backbone = _search_backbone(model)
+        self._optimizer = OPTIMIZERS.build(
+            dict(self.optimizer_cfg, params=self._backbone.arch_parameters())
+        )
+        self._scaler = None
+        if isinstance(optim_wrapper, AmpOptimWrapper):
+            # One of its own: sharing would update the weights' scale twice.
+            self._scaler = type(optim_wrapper.loss_scaler)()
 
     def after_train_iter(
         self,
