@@ -265,3 +265,26 @@ def test_a_mistake_that_the_model_finds(config, failure, monkeypatch):
     monkeypatch.setattr(benchmark, '_silence', lambda: None)
     message = failure(TOOL, config, '--device', 'cpu', '--crop', 32)
     assert 'set crop_size to 33 or more' in message
+
+
+def test_compiling(config, failure, monkeypatch):
+    compiled = []
+
+    def compiler(forward):
+
+        def broken(*args, mode, **kwargs):
+            compiled.append(mode)
+            if len(compiled) == 3:
+                raise RuntimeError('not this one')
+            return forward(*args, mode=mode, **kwargs)
+
+        return broken
+
+    monkeypatch.setattr('torch.compile', compiler)
+    monkeypatch.setattr(benchmark, 'isolated', lambda f, *a, **k: f(*a, **k))
+    monkeypatch.setattr(benchmark, '_silence', lambda: None)
+    message = failure(
+        TOOL, config, '--device', 'cpu', '--crop', 33, '--compile'
+    )
+    assert 'torch.compile fails on this model' in message
+    assert 'not this one' in message and compiled == ['loss'] * 3
