@@ -24,17 +24,6 @@ def parse_args():
     return parser.parse_args()
 
 
-def enable_amp(optim_wrapper):
-    kind = optim_wrapper.get('type')
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise UserError(
-            '--amp works with the optimizer wrapper OptimWrapper, '
-            f'but the config has {kind}'
-        )
-    optim_wrapper.type = 'AmpOptimWrapper'
-    optim_wrapper.setdefault('loss_scale', 'dynamic')
-
-
 @cli.user_errors()
 def main():
     args = parse_args()
@@ -42,7 +31,7 @@ def main():
     cli.check_keys(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     cli.check_evaluation(cfg)
     if args.amp:
-        enable_amp(cfg.optim_wrapper)
+        cli.enable_amp(cfg.optim_wrapper)
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() in (
         'cpu',
         'mps',

@@ -129,6 +129,18 @@ def check_evaluation(cfg):
             )
 
 
+def enable_amp(optim_wrapper):
+    """Turn the optimizer wrapper of a config into that of mixed precision."""
+    kind = optim_wrapper.get('type')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(
+            '--amp works with the optimizer wrapper OptimWrapper, '
+            f'but the config has {kind}'
+        )
+    optim_wrapper.type = 'AmpOptimWrapper'
+    optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
 def check_checkpoint(path):
     """Raise a :class:`UserError` where a local checkpoint does not exist."""
     if '://' not in path and not osp.isfile(osp.expanduser(path)):

@@ -82,7 +82,7 @@ def test_the_cost_joins_the_gradient():
         before = [p.detach().clone() for p in model.backbone.arch_parameters()]
         hook = ArchSearchHook(optimizer=dict(type='SGD', lr=1.0), cost=cost)
         hook.prepare(model, optim_wrapper(model))
-        losses = hook._step(model, optim_wrapper(model), batch())
+        losses = hook.step(model, optim_wrapper(model), batch())
         after = model.backbone.arch_parameters()
         moved.append([a - b for a, b in zip(before, after)])
         assert all(not value.requires_grad for value in losses.values())

@@ -39,7 +39,7 @@ def step(batch):
     optim_wrapper = OptimWrapper(weights)
     hook = ArchSearchHook(optimizer=dict(type='SGD', lr=0.1))
     hook.prepare(model, optim_wrapper)
-    hook._step(model, optim_wrapper, dict(inputs=batch))
+    hook.step(model, optim_wrapper, dict(inputs=batch))
     return [p.detach().clone() for p in model.backbone.arch_parameters()]
 
 

@@ -1,17 +1,15 @@
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'get_flops.py'
-spec = importlib.util.spec_from_file_location('get_flops', TOOL)
-get_flops = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(get_flops)
+from mmseg_autodeeplab.utils.complexity import count_multiply_adds
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'autodeeplab'
 
 
 @pytest.fixture
@@ -29,10 +27,10 @@ model = dict(
     return path
 
 
-def test_counts_are_those_of_the_convolutions(config, monkeypatch, capsys):
+def test_counts_are_those_of_the_convolutions(config, run_tool, capsys):
     init_default_scope('mmseg')
     model = MODELS.build(Config.fromfile(config).model)
-    model = get_flops.revert_sync_batchnorm(model).eval()
+    model = revert_sync_batchnorm(model).eval()
     expected = 0
 
     def count(conv, _, output):
@@ -47,10 +45,7 @@ def test_counts_are_those_of_the_convolutions(config, monkeypatch, capsys):
     auxiliary = sum(p.numel() for p in model.auxiliary_head.parameters())
     total = sum(p.numel() for p in model.parameters())
 
-    monkeypatch.setattr(
-        sys, 'argv', ['get_flops.py', str(config), '--shape', '65', '97']
-    )
-    get_flops.main()
+    run_tool('analysis_tools/get_flops', config, '--shape', 65, 97)
     output = capsys.readouterr().out
     assert '1 x 3 x 65 x 97' in output
     assert f'({total - auxiliary})' in output
@@ -58,28 +53,20 @@ def test_counts_are_those_of_the_convolutions(config, monkeypatch, capsys):
     assert f'({expected})' in output and 'of convolutions only' in output
 
 
-def test_large_image_and_overridden_config(config, monkeypatch, capsys):
-    monkeypatch.setattr(
-        sys,
-        'argv',
-        [
-            'get_flops.py',
-            str(config),
-            '--cfg-options',
-            'model.auxiliary_head=None',
-        ],
+def test_large_image_and_overridden_config(config, run_tool, capsys):
+    run_tool(
+        'analysis_tools/get_flops',
+        config,
+        *('--cfg-options', 'model.auxiliary_head=None'),
     )
-    get_flops.main()
     output = capsys.readouterr().out
     assert '1 x 3 x 1025 x 2049' in output and 'Auxiliary' not in output
 
 
-def test_wrong_shape_is_one_sentence(config, monkeypatch):
-    monkeypatch.setattr(
-        sys, 'argv', ['get_flops.py', str(config), '--shape', '1', '2', '3']
+def test_wrong_shape_is_one_sentence(config, failure):
+    assert '--shape takes H W' in failure(
+        'analysis_tools/get_flops', config, '--shape', 1, 2, 3
     )
-    with pytest.raises(SystemExit, match='--shape takes H W'):
-        get_flops.main()
 
 
 def test_grouped_convolution_by_hand():
@@ -90,7 +77,7 @@ def test_grouped_convolution_by_hand():
 
     net = Net(3, 6, 3, padding=1, groups=3)
     # 8 x 9 positions, 6 outputs of one input channel, 9 weights each.
-    assert get_flops.count_multiply_adds(net, 8, 9) == 8 * 9 * 6 * 9
+    assert count_multiply_adds(net, 8, 9) == 8 * 9 * 6 * 9
 
 
 @pytest.mark.parametrize(
@@ -107,9 +94,7 @@ def test_the_published_networks(
     f = filter_multiplier
     run_tool(
         'analysis_tools/get_flops',
-        TOOL.parents[2]
-        / 'configs/autodeeplab'
-        / 'autodeeplab-s_8xb2-1500k_cityscapes-769x769.py',
+        CONFIGS / 'autodeeplab-s_8xb2-1500k_cityscapes-769x769.py',
         *('--shape', 1025, 2049, '--cfg-options'),
         f'model.backbone.filter_multiplier={f}',
         f'model.decode_head.in_channels=[{5 * f},{10 * f}]',

@@ -6,14 +6,15 @@ no time and no memory.
 
 import argparse
 
-import torch
-from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.utils import cli
+from mmseg_autodeeplab.utils.complexity import (
+    count_multiply_adds,
+    count_parameters,
+)
 
 
 def parse_args():
@@ -28,45 +29,6 @@ def parse_args():
         help='height and width of the image, or one number for both',
     )
     return parser.parse_args()
-
-
-def count_parameters(model):
-    """Parameters at inference, and those of training only.
-
-    Args:
-        model (nn.Module): A segmentor.
-
-    Returns:
-        tuple[int, int]: All parameters but those of auxiliary heads, and
-        those of the auxiliary heads.
-    """
-    auxiliary = sum(
-        parameter.numel()
-        for name, parameter in model.named_parameters()
-        if name.startswith('auxiliary_head.')
-    )
-    return sum(p.numel() for p in model.parameters()) - auxiliary, auxiliary
-
-
-def count_multiply_adds(model, height, width):
-    """Multiply-adds of the convolutions, for one image.
-
-    Args:
-        model (nn.Module): A segmentor. It is moved to the meta device.
-        height (int): Height of the image.
-        width (int): Width of the image.
-
-    Returns:
-        int: Multiply-adds; normalisation, pooling, resizing and the like
-        are not counted.
-    """
-    model = revert_sync_batchnorm(model).eval().to('meta')
-    image = torch.empty(1, 3, height, width, device='meta')
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        model(image, mode='tensor')
-    flops = counter.get_flop_counts().get('Global', {})
-    return flops.get(torch.ops.aten.convolution, 0) // 2
 
 
 @cli.user_errors()

@@ -147,7 +147,7 @@ class ArchSearchHook(Hook):
         """Take the architecture step; log and write at the intervals."""
         if runner.iter >= self.begin:
             self._sum_up(
-                self._step(
+                self.step(
                     bare_model(runner),
                     runner.optim_wrapper,
                     self._next_batch(),
@@ -189,7 +189,7 @@ class ArchSearchHook(Hook):
         self._num_batches += 1
         return next(self._batches)
 
-    def _step(
+    def step(
         self, model: nn.Module, optim_wrapper: OptimWrapper, batch: dict
     ) -> dict[str, Tensor]:
         """One step on the architecture parameters.

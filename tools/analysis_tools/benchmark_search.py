@@ -1,0 +1,565 @@
+"""Measure time and memory of a search, on random images.
+
+The weight half of an iteration is the model's train_step; the architecture
+half is the step of ArchSearchHook; data loading, logging and validation are
+left out. Each combination of options runs in a process of its own. Times are
+medians over all iterations and rounds; peaks are the highest of the rounds,
+above the memory of the built model (on the CPU, of the process).
+
+Multiply-adds per second are those of the convolutions of one forward pass over
+the batch, times 3 for the weight half (forward, gradients of the inputs and of
+the weights) and times 2 for the architecture half (no gradients of the
+weights), divided by the median time. They are counted in the fused form,
+whatever form is measured, and checkpointing adds none: with equal sizes, equal
+rates mean equal times.
+"""
+
+import argparse
+import copy
+import functools
+import inspect
+import itertools
+import json
+import sys
+
+import torch
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.models.layers import CELLS
+from mmseg_autodeeplab.utils import benchmark, cli
+from mmseg_autodeeplab.utils.complexity import count_multiply_adds
+from mmseg_autodeeplab.utils.files import write_atomically
+
+# Multiply-adds of each half, in those of a forward pass.
+PASSES = dict(weights=3, arch=2, iteration=5)
+# What a combination is made of, in the order of the columns.
+KEYS = ('crop', 'batch', 'layers', 'form', 'with_cp')
+# Where the backbone has them.
+BACKBONE_KEYS = dict(layers='num_layers', form='form', with_cp='with_cp')
+SWITCH = dict(off=False, on=True)
+FIT_CROP, FIT_BATCH = 321, 2
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cli.add_config_arguments(parser)
+    several = 'one, or several with commas'
+    parser.add_argument(
+        '--crop', default='129', help=f'height and width, {several}'
+    )
+    parser.add_argument(
+        '--batch', default='2', help=f'images per batch, {several}'
+    )
+    parser.add_argument(
+        '--layers', help=f'num_layers of the supernet, {several}'
+    )
+    parser.add_argument(
+        '--form', help=f'{" and ".join(CELLS)} form of the cells, {several}'
+    )
+    parser.add_argument(
+        '--with-cp', help=f'checkpointing of the cells, on and off, {several}'
+    )
+    parser.add_argument(
+        '--half',
+        default=','.join(benchmark.HALVES),
+        help='halves of the iteration, weights and arch; default: both',
+    )
+    parser.add_argument('--device', choices=['cpu', 'cuda'])
+    parser.add_argument(
+        '--iters', type=int, default=5, help='iterations to time'
+    )
+    parser.add_argument(
+        '--warmup', type=int, default=1, help='iterations before those'
+    )
+    parser.add_argument(
+        '--rounds',
+        type=int,
+        default=1,
+        help='how often to go through all combinations',
+    )
+    parser.add_argument(
+        '--amp',
+        choices=['none', *benchmark.DTYPES],
+        default='none',
+        help='mixed precision, on a GPU',
+    )
+    parser.add_argument(
+        '--channels-last', action='store_true', help='memory format'
+    )
+    parser.add_argument(
+        '--compile', action='store_true', help='torch.compile the forward pass'
+    )
+    parser.add_argument('--threads', type=int, help='threads of the CPU')
+    parser.add_argument(
+        '--project',
+        action='store_true',
+        help="duration of the config's whole search, from what was measured",
+    )
+    parser.add_argument(
+        '--fit',
+        metavar='GB[,GB]',
+        help=f'the largest batch at crop {FIT_CROP}, and the largest crop at '
+        f'batch {FIT_BATCH}, whose peak, model included, stays within so '
+        'much memory of the GPU (2^30 bytes each; what CUDA itself takes '
+        'comes on top)',
+    )
+    parser.add_argument('--json', metavar='FILE', help='write all numbers')
+    return parser.parse_args()
+
+
+def split(option, text, choices=None, number=int):
+    """The values of an option that takes several.
+
+    Args:
+        option (str): Its name.
+        text (str): What was given.
+        choices (Iterable[str], optional): What may be given. Defaults to
+            None, positive numbers.
+        number (type): Of the numbers.
+
+    Returns:
+        list: Strings or numbers, each once.
+
+    Raises:
+        UserError: Anything else was given.
+    """
+    values = list(dict.fromkeys(text.split(',')))
+    if choices is not None:
+        for value in values:
+            if value not in choices:
+                raise UserError(
+                    f'{option} takes {" and ".join(choices)}, one or several '
+                    f'with commas, not {value!r}'
+                )
+        return values
+    try:
+        values = [number(value) for value in values]
+    except ValueError:
+        values = []
+    if not values or min(values) <= 0:
+        raise UserError(
+            f'{option} takes positive numbers, one or several with commas, '
+            f'not {text!r}'
+        )
+    return values
+
+
+def check(args, cfg):
+    """Refuse what cannot work before anything is measured."""
+    for option, least in dict(iters=1, warmup=0, rounds=1).items():
+        if getattr(args, option) < least:
+            raise UserError(
+                f'--{option} is {getattr(args, option)}, but must be at '
+                f'least {least}'
+            )
+    if args.threads is not None and args.threads < 1:
+        raise UserError(f'--threads is {args.threads}, but must be at least 1')
+    if args.device == 'cpu':
+        if args.fit:
+            raise UserError('--fit measures the memory of a GPU: it needs one')
+        if (
+            args.amp != 'none'
+            or cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'
+        ):
+            raise UserError(
+                'mixed precision (--amp) needs a GPU: measure without it on '
+                'the CPU'
+            )
+    if args.project:
+        if set(args.halves) != set(benchmark.HALVES):
+            raise UserError('--project needs both halves: leave out --half')
+        if 'max_iters' not in (cfg.get('train_cfg') or {}):
+            raise UserError(
+                f'the config {cfg.filename} has no train_cfg.max_iters, '
+                'which --project needs'
+            )
+
+
+def combinations(args, cfg):
+    """All combinations of the options, as dicts of ``KEYS``.
+
+    What no option gives is as the config has it; None where the backbone has
+    no such setting.
+    """
+    backbone = cfg.model.backbone
+    kind = backbone.type
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    parameters = inspect.signature(cls).parameters
+    choices = dict(form=CELLS, with_cp=SWITCH)
+    values = dict(
+        crop=split('--crop', args.crop), batch=split('--batch', args.batch)
+    )
+    for key, name in BACKBONE_KEYS.items():
+        option = '--' + key.replace('_', '-')
+        if getattr(args, key) is None:
+            default = getattr(parameters.get(name), 'default', None)
+            values[key] = [backbone.get(name, default)]
+            if key == 'with_cp':
+                values[key] = ['on' if values[key][0] else 'off']
+            continue
+        values[key] = split(option, getattr(args, key), choices.get(key))
+        # "off" is how a backbone without the option works.
+        if name not in parameters and values[key] != ['off']:
+            raise UserError(
+                f'{option} sets {name} of the backbone, but {cls.__name__} '
+                'has no such setting'
+            )
+    return [
+        dict(zip(KEYS, case))
+        for case in itertools.product(*(values[key] for key in KEYS))
+    ]
+
+
+def configure(cfg, args, case):
+    """A copy of the config, with a combination of the options."""
+    cfg = copy.deepcopy(cfg)
+    backbone = cfg.model.backbone
+    for key in ('layers', 'form'):
+        if getattr(args, key) is not None:
+            backbone[BACKBONE_KEYS[key]] = case[key]
+    if args.with_cp is not None:
+        backbone.pop('with_cp', None)
+        if SWITCH[case['with_cp']]:
+            backbone.with_cp = True
+    preprocessor = cfg.model.get('data_preprocessor')
+    if preprocessor and preprocessor.get('size'):
+        # It would fill up to this size.
+        preprocessor.size = (case['crop'], case['crop'])
+    if args.amp != 'none':
+        cli.enable_amp(cfg.optim_wrapper)
+        cfg.optim_wrapper.dtype = dict(fp16='float16', bf16='bfloat16')[
+            args.amp
+        ]
+    return cfg
+
+
+def measure(cfg, args, case, iters, warmup):
+    """Measure a combination, in a process of its own."""
+    return benchmark.isolated(
+        benchmark.measure_search,
+        configure(cfg, args, case),
+        crop=case['crop'],
+        batch=case['batch'],
+        halves=args.halves,
+        device=args.device,
+        iters=iters,
+        warmup=warmup,
+        threads=args.threads,
+        channels_last=args.channels_last,
+        compile_forward=args.compile,
+    )
+
+
+def forward_counter(cfg, args):
+    """A function: multiply-adds of a combination, for one image."""
+
+    @functools.cache
+    def count(layers, crop):
+        case = dict(crop=crop, layers=layers, form='fused', with_cp='off')
+        changed = configure(cfg, args, case)
+        if 'form' in changed.model.backbone:
+            changed.model.backbone.form = 'fused'
+        model = benchmark.build_model(changed)
+        return count_multiply_adds(model, crop, crop)
+
+    return lambda case: count(case['layers'], case['crop'])
+
+
+def rows_of(case, rounds, halves, multiply_adds):
+    """The rows of a combination, one per half and one of both.
+
+    Args:
+        case (dict): The combination.
+        rounds (list[dict]): What each round has measured.
+        halves (list[str]): What was to be measured.
+        multiply_adds (int): Of a forward pass, for one image.
+
+    Returns:
+        list[dict]: Rows; one that has ``error`` has no numbers.
+    """
+    failed = [found for found in rounds if 'error' in found]
+    rows = []
+    for half in halves + ['iteration'] * (len(halves) > 1):
+        row = dict(case, half=half)
+        rows.append(row)
+        if failed:
+            row.update(failed[0])
+            continue
+        parts = halves if half == 'iteration' else [half]
+        samples = [
+            sum(times)
+            for found in rounds
+            for times in zip(*(found['seconds'][part] for part in parts))
+        ]
+        row.update(
+            **benchmark.spread(samples),
+            samples=samples,
+            multiply_adds=multiply_adds * case['batch'] * PASSES[half],
+            peak=max(
+                found['peak'][part] for found in rounds for part in parts
+            ),
+            built=max(found['built'] for found in rounds),
+        )
+        row['multiply_adds_per_second'] = row['multiply_adds'] / row['seconds']
+    return rows
+
+
+def compare(rows):
+    """Ratios between rows that differ in one thing.
+
+    Args:
+        rows (list[dict]): Rows of all combinations.
+
+    Returns:
+        list[dict]: The combination, ``relative_to``, and the ratios ``time``
+        and ``peak`` (None where there is nothing to divide by).
+    """
+    keys = (*KEYS, 'half')
+    found = {
+        tuple(row[key] for key in keys): row
+        for row in rows
+        if 'error' not in row
+    }
+    ratios = []
+    for row in found.values():
+        for key, value, label in (
+            ('form', 'reference', 'reference'),
+            ('with_cp', 'off', 'with_cp off'),
+            ('half', 'weights', 'weights'),
+        ):
+            other = found.get(tuple({**row, key: value}[k] for k in keys))
+            whole = key == 'half' and row['half'] == 'iteration'
+            if row[key] == value or other is None or whole:
+                continue
+            ratios.append(
+                dict(
+                    {k: row[k] for k in keys},
+                    relative_to=label,
+                    time=row['seconds'] / other['seconds'],
+                    peak=row['peak'] / other['peak']
+                    if other['peak']
+                    else None,
+                )
+            )
+    return ratios
+
+
+def project(rows, max_iters, begin):
+    """Duration of a whole search for each combination.
+
+    Args:
+        rows (list[dict]): Rows of all combinations.
+        max_iters (int): Iterations of the search.
+        begin (int): The first of them with an architecture half.
+
+    Returns:
+        list[dict]: The combination, and ``seconds``.
+    """
+    halves = {}
+    for row in rows:
+        if 'error' not in row:
+            case = tuple(row[key] for key in KEYS)
+            halves.setdefault(case, {})[row['half']] = row['seconds']
+    return [
+        dict(
+            zip(KEYS, case),
+            seconds=max_iters * found['weights']
+            + (max_iters - begin) * found['arch'],
+        )
+        for case, found in halves.items()
+    ]
+
+
+def largest(fits):
+    """The largest n from 1 on for which ``fits(n)``; 0 if there is none.
+
+    By doubling and bisection: ``fits`` must not become true again.
+    """
+    if not fits(1):
+        return 0
+    good, bad = 1, 2
+    while fits(bad):
+        good, bad = bad, 2 * bad
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if fits(middle):
+            good = middle
+        else:
+            bad = middle
+    return good
+
+
+def fit(cfg, args, cases, limits):
+    """The largest batch and crop within each limit of memory.
+
+    Args:
+        cfg (Config): The config.
+        args (argparse.Namespace): The options.
+        cases (list[dict]): Combinations; their crops and batches are not
+            used.
+        limits (list[float]): In 2^30 bytes.
+
+    Returns:
+        list[dict]: ``layers``, ``form``, ``with_cp``, ``limit``, ``batch``
+        and ``crop``; 0 where nothing fits.
+    """
+
+    @functools.cache
+    def memory(layers, form, with_cp, crop, batch):
+        case = dict(zip(KEYS, (crop, batch, layers, form, with_cp)))
+        found = measure(cfg, args, case, iters=0, warmup=1)
+        if 'error' in found:
+            return float('inf')
+        return found['built'] + max(found['peak'].values())
+
+    rows = []
+    for net in dict.fromkeys(
+        tuple(case[key] for key in BACKBONE_KEYS) for case in cases
+    ):
+        for limit in limits:
+            room = limit * 2**30
+
+            def batch_fits(n, net=net, room=room):
+                return memory(*net, FIT_CROP, n) <= room
+
+            def crop_fits(n, net=net, room=room):
+                return memory(*net, 32 * n + 1, FIT_BATCH) <= room
+
+            steps = largest(crop_fits)
+            rows.append(
+                dict(
+                    zip(BACKBONE_KEYS, net),
+                    limit=limit,
+                    batch=largest(batch_fits),
+                    crop=32 * steps + 1 if steps else 0,
+                )
+            )
+    return rows
+
+
+def print_rows(rows):
+    lines = []
+    for row in rows:
+        cells = [row[key] for key in (*KEYS, 'half')]
+        if 'error' in row:
+            lines.append([*cells, row['error'], None, None, None])
+            continue
+        lines.append(
+            [
+                *cells,
+                f'{row["seconds"]:.4g}',
+                f'{row["seconds_min"]:.4g}..{row["seconds_max"]:.4g}',
+                f'{row["multiply_adds_per_second"] / 1e9:.4g}',
+                f'{row["peak"] / benchmark.MIB:.1f}',
+            ]
+        )
+    header = [*KEYS, 'half', 'seconds', 'min..max', 'G madds/s', 'peak MiB']
+    print(benchmark.table(header, lines))
+
+
+def print_ratios(ratios):
+    print('\nRatios:\n')
+    print(
+        benchmark.table(
+            [*KEYS, 'half', 'relative to', 'time', 'peak'],
+            [
+                [
+                    *(ratio[key] for key in (*KEYS, 'half', 'relative_to')),
+                    f'{ratio["time"]:.3f}',
+                    None if ratio['peak'] is None else f'{ratio["peak"]:.3f}',
+                ]
+                for ratio in ratios
+            ],
+        )
+    )
+
+
+@cli.user_errors()
+def main():
+    args = parse_args()
+    cfg = cli.load_config(args)
+    cli.check_keys(cfg, 'model', 'optim_wrapper')
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    hook = benchmark.search_hook(cfg)
+    args.device = benchmark.check_device(args.device)
+    args.halves = split('--half', args.half, benchmark.HALVES)
+    # In the order of an iteration.
+    args.halves.sort(key=benchmark.HALVES.index)
+    check(args, cfg)
+    limits = split('--fit', args.fit, number=float) if args.fit else []
+    cases = combinations(args, cfg)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+
+    where = benchmark.environment(args.device)
+    found = dict(
+        config=cfg.filename,
+        **where,
+        amp=args.amp,
+        channels_last=args.channels_last,
+        compile=args.compile,
+        iters=args.iters,
+        warmup=args.warmup,
+        rounds=args.rounds,
+    )
+    print(benchmark.describe(where) + '\n', flush=True)
+    count = forward_counter(cfg, args)
+    counts = [count(case) for case in cases]
+    rounds = [[] for _ in cases]
+    for i in range(args.rounds):
+        for case, results in zip(cases, rounds):
+            label = ', '.join(f'{k} {v}' for k, v in case.items())
+            print(f'Round {i + 1}: {label}', file=sys.stderr)
+            results.append(measure(cfg, args, case, args.iters, args.warmup))
+    found['rows'] = [
+        row
+        for case, results, multiply_adds in zip(cases, rounds, counts)
+        for row in rows_of(case, results, args.halves, multiply_adds)
+    ]
+    print_rows(found['rows'])
+
+    found['ratios'] = compare(found['rows'])
+    if found['ratios']:
+        print_ratios(found['ratios'])
+    if args.project:
+        begin, end = hook.get('begin', 0), cfg.train_cfg.max_iters
+        found['projection'] = project(found['rows'], end, begin)
+        print(
+            f'\nThe whole search: {end} weight halves and {end - begin} '
+            'architecture halves, without loading and validation\n'
+        )
+        print(
+            benchmark.table(
+                [*KEYS, 'hours'],
+                [
+                    [*(row[k] for k in KEYS), f'{row["seconds"] / 3600:.2f}']
+                    for row in found['projection']
+                ],
+            )
+        )
+    if limits:
+        found['fit'] = fit(cfg, args, cases, limits)
+        keys = [*BACKBONE_KEYS, 'limit', 'batch', 'crop']
+        print('\nWhat fits into the memory of the GPU:\n')
+        print(
+            benchmark.table(
+                [
+                    *BACKBONE_KEYS,
+                    'GB',
+                    f'batch at crop {FIT_CROP}',
+                    f'crop at batch {FIT_BATCH}',
+                ],
+                [[row[key] for key in keys] for row in found['fit']],
+            )
+        )
+    if args.json:
+        write_atomically(args.json, json.dumps(found, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    main()
