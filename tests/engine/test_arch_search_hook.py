@@ -202,7 +202,7 @@ def weights_of_other_seed(tmp_path):
 def test_the_step_is_adam_on_the_loss_of_part_b(tmp_path, monkeypatch):
     """Against the gradient of a copy of the model, by ``backward``."""
     compared = []
-    step = ArchSearchHook._step
+    step = ArchSearchHook.step
 
     def checked(self, searched, optim_wrapper, batch):
         model = copy.deepcopy(searched)
@@ -232,7 +232,7 @@ def test_the_step_is_adam_on_the_loss_of_part_b(tmp_path, monkeypatch):
             assert p.grad is None or not p.grad.any(), name
         return out
 
-    monkeypatch.setattr(ArchSearchHook, '_step', checked)
+    monkeypatch.setattr(ArchSearchHook, 'step', checked)
     build(search_config(tmp_path, max_iters=1)).train()
     assert len(compared) == 2
 
@@ -243,7 +243,7 @@ def test_the_halves_see_disjoint_parts(tmp_path, monkeypatch):
     def paths(batch):
         return {sample.img_path for sample in batch['data_samples']}
 
-    step = ArchSearchHook._step
+    step = ArchSearchHook.step
     after = ArchSearchHook.after_train_iter
 
     def on_b(self, model, optim_wrapper, batch):
@@ -254,7 +254,7 @@ def test_the_halves_see_disjoint_parts(tmp_path, monkeypatch):
         seen['A'] |= paths(data_batch)
         after(self, runner, batch_idx, data_batch, outputs)
 
-    monkeypatch.setattr(ArchSearchHook, '_step', on_b)
+    monkeypatch.setattr(ArchSearchHook, 'step', on_b)
     monkeypatch.setattr(ArchSearchHook, 'after_train_iter', on_a)
     build(search_config(tmp_path)).train()
     # Four iterations of two: each half went through its four scenes twice.
@@ -264,7 +264,7 @@ def test_the_halves_see_disjoint_parts(tmp_path, monkeypatch):
 
 def test_updates_begin_at_begin(tmp_path, monkeypatch, at_start):
     steps = []
-    step = ArchSearchHook._step
+    step = ArchSearchHook.step
 
     def counted(self, model, optim_wrapper, batch):
         if not steps:
@@ -272,7 +272,7 @@ def test_updates_begin_at_begin(tmp_path, monkeypatch, at_start):
         steps.append(runner.iter)
         return step(self, model, optim_wrapper, batch)
 
-    monkeypatch.setattr(ArchSearchHook, '_step', counted)
+    monkeypatch.setattr(ArchSearchHook, 'step', counted)
     runner = build(search_config(tmp_path, max_iters=5, begin=3))
     runner.train()
     assert steps == [3, 4]
@@ -358,14 +358,14 @@ def test_values_are_read_for_lines_of_the_log_alone(
 def test_logged_losses_are_means(tmp_path, monkeypatch, window_size):
     """Since the last line, or over the window if that is longer."""
     losses = []
-    step = ArchSearchHook._step
+    step = ArchSearchHook.step
 
     def recorded(self, *args):
         out = step(self, *args)
         losses.append({name: float(value) for name, value in out.items()})
         return out
 
-    monkeypatch.setattr(ArchSearchHook, '_step', recorded)
+    monkeypatch.setattr(ArchSearchHook, 'step', recorded)
     cost = dict(target=1e8, weight=2.0, shape=(65, 97))
     cfg = search_config(tmp_path, max_iters=7, begin=1, cost=cost)
     cfg.default_hooks.logger.interval = 3
@@ -432,13 +432,13 @@ def test_an_earlier_result_is_kept(tmp_path):
 def test_a_resumed_search_goes_on_with_state_and_data(tmp_path, monkeypatch):
     """Optimizer and position in part B: the same end, to the last bit."""
     batches = []
-    step = ArchSearchHook._step
+    step = ArchSearchHook.step
 
     def recorded(self, model, optim_wrapper, batch):
         batches.append([s.img_path for s in batch['data_samples']])
         return step(self, model, optim_wrapper, batch)
 
-    monkeypatch.setattr(ArchSearchHook, '_step', recorded)
+    monkeypatch.setattr(ArchSearchHook, 'step', recorded)
     straight = build(search_config(tmp_path, max_iters=4))
     straight.train()
     expected = batches[:]
