@@ -205,7 +205,7 @@ class ArchSearchHook(Hook):
             log, still on the device.
         """
         params = self._backbone.arch_parameters()
-        with _requiring_grad(params):
+        with _differentiating(params, model):
             with optim_wrapper.optim_context(model):
                 data = model.data_preprocessor(batch, True)
                 loss, _ = model.parse_losses(model(**data, mode='loss'))
@@ -358,7 +358,13 @@ def _build_arch_dataloader(runner: Runner) -> torch.utils.data.DataLoader:
 
 
 @contextmanager
-def _requiring_grad(params: list[nn.Parameter]) -> Iterator[None]:
+def _differentiating(
+    params: list[nn.Parameter], model: nn.Module
+) -> Iterator[None]:
+    """Build graphs for these parameters alone, not for the weights."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
     for param in params:
         param.requires_grad_(True)
     try:
@@ -366,6 +372,8 @@ def _requiring_grad(params: list[nn.Parameter]) -> Iterator[None]:
     finally:
         for param in params:
             param.requires_grad_(False)
+        for weight in weights:
+            weight.requires_grad_(True)
 
 
 def _as_arrays(params: list[nn.Parameter]) -> list:

@@ -27,6 +27,8 @@ NORMS = (
     (ATROUS_3, 2),
     (ATROUS_5, 2),
 )
+# Those behind which the weight of the primitive applies.
+LAST_NORMS = ((SEP_3, 7), (SEP_5, 7), (ATROUS_3, 2), (ATROUS_5, 2))
 
 
 class FusedRelaxedCell(BaseModule):
@@ -170,20 +172,26 @@ class FusedRelaxedCell(BaseModule):
                 self.norm.running_var,
             )
         ]
+        weights = weights[self.stored_edges]
+        factors = (
+            weights[:, SEP_3:].t().repeat_interleave(self.channels, dim=1)
+        )
         return {
             state: _FanOut(
-                weights=alphas,
+                pool_weights=pools,
                 convs=dict(zip(names, conv)),
                 norm=_StateNorm(
                     *norm,
+                    factors=factor,
                     eps=self.norm.eps,
                     num_scales=1 if state == 1 else num_scales,
                     training=self.training,
                 ),
             )
-            for state, alphas, conv, *norm in zip(
+            for state, pools, factor, conv, *norm in zip(
                 self.fan_outs,
-                weights[self.stored_edges].split(counts),
+                weights[:, MAX_POOL : SKIP + 1].split(counts),
+                factors.split(widths, dim=1),
                 convs,
                 *norms,
             )
@@ -211,15 +219,18 @@ class _FanOut:
     """All edges that leave one state, of which there are n."""
 
     def __init__(
-        self, weights: Tensor, convs: dict[str, Tensor], norm: '_StateNorm'
+        self,
+        pool_weights: Tensor,
+        convs: dict[str, Tensor],
+        norm: '_StateNorm',
     ) -> None:
-        self.weights = weights  # (n, 8)
+        self.pool_weights = pool_weights  # (n, 3)
         self.convs = convs  # n * C rows each
         self.norm = norm
 
     def __call__(self, x: Tensor) -> Tensor:
         """Give (N, n, C, H, W), what each edge contributes."""
-        fan_out = len(self.weights)
+        fan_out = len(self.pool_weights)
         out = self._pools(x).flatten(1, 2)
         x = x.relu()
         for primitive, kernel_size in SEP_CONVS:
@@ -231,7 +242,7 @@ class _FanOut:
                 padding=kernel_size - 1,
                 dilation=2,
             )
-            out = out + self.norm(y, primitive, 2, self.weights[:, primitive])
+            out = out + self.norm(y, primitive, 2)
         return out.unflatten(1, (fan_out, -1))
 
     def _pools(self, x: Tensor) -> Tensor:
@@ -246,44 +257,112 @@ class _FanOut:
             ),
             dim=1,
         )
-        weights = self.weights[:, MAX_POOL : SKIP + 1]
-        out = torch.matmul(weights, pooled.flatten(2))
+        # Not matmul, which copies ``pooled`` where the weights want gradients.
+        weights = self.pool_weights.expand(len(x), -1, -1)
+        out = torch.bmm(weights, pooled.flatten(2))
         return out.unflatten(2, x.shape[1:])
 
     def _sep_conv(self, x: Tensor, primitive: int, kernel_size: int) -> Tensor:
-        fan_out, channels = len(self.weights), x.shape[1]
-        padding = kernel_size // 2
-        # One input for all edges: a channel multiplier, behind which the
-        # edges of a channel lie side by side.
-        kernel = self.convs[f'{primitive}_1'].unflatten(0, (fan_out, channels))
-        kernel = kernel.transpose(0, 1).flatten(0, 1)
-        y = F.conv2d(x, kernel, padding=padding, groups=channels)
-        y = y.unflatten(1, (channels, fan_out)).transpose(1, 2)
-        y = self._pointwise(y, f'{primitive}_2')
-        y = self.norm(y, primitive, 3).relu_()
-
-        kernel = self.convs[f'{primitive}_5']
+        fan_out = len(self.pool_weights)
+        depthwise = self.convs[f'{primitive}_1']
+        pointwise = self.convs[f'{primitive}_2']
+        y = _Separable.apply(x, depthwise, pointwise, fan_out)
+        y = self.norm(y, primitive, 3)
         if y.device.type == 'cpu' and kernel_size == 5:
             # Thrice as fast there, for the gradient of the kernel.
             y = y.contiguous(memory_format=torch.channels_last)
-        y = F.conv2d(y, kernel, padding=padding, groups=len(kernel))
-        y = self._pointwise(
-            y.unflatten(1, (fan_out, channels)), f'{primitive}_6'
-        )
-        return self.norm(y, primitive, 7, self.weights[:, primitive])
+        y = y.relu_()
+        depthwise = self.convs[f'{primitive}_5']
+        pointwise = self.convs[f'{primitive}_6']
+        y = _Separable.apply(y, depthwise, pointwise, fan_out)
+        return self.norm(y, primitive, 7)
 
-    def _pointwise(self, x: Tensor, name: str) -> Tensor:
-        """(N, n, C, H, W) to (N, n * C, H, W), edge by edge."""
-        kernel = self.convs[name].view(*x.shape[1:3], x.shape[2])
-        y = torch.matmul(kernel, x.flatten(3))
-        return y.view(len(x), -1, *x.shape[3:])
+
+class _Separable(torch.autograd.Function):
+    """Depthwise convolutions of n edges, then their pointwise ones.
+
+    What is between them is not kept, but computed again where the gradient of
+    the pointwise kernels is asked for.
+
+    The input is (N, C, H, W), the same for all edges, or (N, n * C, H, W),
+    one behind the other. Kernels have n * C rows, edge by edge. The output is
+    (N, n * C, H, W).
+    """
+
+    @staticmethod
+    @torch.amp.custom_fwd(device_type='cuda')
+    def forward(ctx, x, depthwise, pointwise, fan_out):
+        ctx.fan_out = fan_out
+        ctx.save_for_backward(x, depthwise, pointwise)
+        between = _depthwise(x, depthwise, fan_out)
+        out = torch.matmul(_matrices(pointwise), between.flatten(3))
+        return out.view(len(x), -1, *x.shape[2:])
+
+    @staticmethod
+    @torch.amp.custom_bwd(device_type='cuda')
+    def backward(ctx, grad):
+        x, depthwise, pointwise = ctx.saved_tensors
+        fan_out, size = ctx.fan_out, x.shape[2:]
+        matrices = _matrices(pointwise)
+        grad = grad.reshape(len(x), fan_out, -1, size.numel())
+        grad_pointwise = None
+        if ctx.needs_input_grad[2]:
+            between = _depthwise(x, depthwise, fan_out).flatten(3)
+            grad_pointwise = torch.matmul(grad, between.mT).sum(0)
+            grad_pointwise = grad_pointwise.view_as(pointwise)
+        grad = torch.matmul(matrices.mT, grad)
+        if x.shape[1] < len(depthwise):
+            grad = grad.transpose(1, 2)
+        kernel, groups = _depthwise_kernel(x, depthwise, fan_out)
+        grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
+            grad.reshape(len(x), -1, *size),
+            x,
+            kernel,
+            None,
+            [1, 1],
+            [kernel.shape[2] // 2] * 2,
+            [1, 1],
+            False,
+            [0, 0],
+            groups,
+            [*ctx.needs_input_grad[:2], False],
+        )
+        if grad_kernel is not None and groups < len(depthwise):
+            grad_kernel = grad_kernel.unflatten(0, (-1, fan_out))
+            grad_kernel = grad_kernel.transpose(0, 1).flatten(0, 1)
+        return grad_x, grad_kernel, grad_pointwise, None
+
+
+def _matrices(pointwise: Tensor) -> Tensor:
+    """Kernels (n * C, C, 1, 1) as (n, C, C)."""
+    return pointwise.view(-1, *pointwise.shape[1:2] * 2)
+
+
+def _depthwise_kernel(x: Tensor, kernel: Tensor, fan_out: int) -> tuple:
+    """The kernel as convolutions want it, and their groups."""
+    if x.shape[1] < len(kernel):
+        # One input for all edges: a channel multiplier, which puts the edges
+        # of a channel side by side.
+        kernel = kernel.unflatten(0, (fan_out, -1))
+        kernel = kernel.transpose(0, 1).flatten(0, 1)
+    return kernel, x.shape[1]
+
+
+def _depthwise(x: Tensor, kernel: Tensor, fan_out: int) -> Tensor:
+    """Give (N, n, C, H, W)."""
+    one_input = x.shape[1] < len(kernel)
+    kernel, groups = _depthwise_kernel(x, kernel, fan_out)
+    y = F.conv2d(x, kernel, padding=kernel.shape[2] // 2, groups=groups)
+    if one_input:
+        return y.unflatten(1, (-1, fan_out)).transpose(1, 2)
+    return y.unflatten(1, (fan_out, -1))
 
 
 class _StateNorm:
     """The norms of all edges that leave one state, each scale by itself.
 
-    The weight of a primitive comes in as the factor of its norm: as a factor
-    of the output it would have to keep that for its gradient.
+    The weight of a primitive comes in as the factor of its last norm: as a
+    factor of the output it would have to keep that for its gradient.
 
     Attributes:
         statistics (Tensor): Mean and variance of this batch,
@@ -296,6 +375,7 @@ class _StateNorm:
         bias,
         running_mean,
         running_var,
+        factors,
         eps,
         num_scales,
         training,
@@ -306,6 +386,10 @@ class _StateNorm:
         self.eps = eps
         self.training = training
         self.num_scales = num_scales
+        if training:
+            factors = factors.repeat(1, num_scales)
+        # By primitive; each is (n * C, ), in training for every scale.
+        self.factors = dict(zip(range(SEP_3, ATROUS_5 + 1), factors))
         self._batch = running_mean.new_zeros(
             2, len(NORMS), num_scales * len(running_mean) // len(NORMS)
         )
@@ -315,14 +399,8 @@ class _StateNorm:
         by_scale = self._batch.unflatten(2, (self.num_scales, -1))
         return by_scale.transpose(1, 2).flatten(2)
 
-    def __call__(
-        self,
-        x: Tensor,
-        primitive: int,
-        layer: int,
-        factor: Optional[Tensor] = None,
-    ) -> Tensor:
-        """Normalise (N * scales, n * C, H, W); ``factor`` is (n, )."""
+    def __call__(self, x: Tensor, primitive: int, layer: int) -> Tensor:
+        """Normalise (N * scales, n * C, H, W)."""
         index = NORMS.index((primitive, layer))
         width = x.shape[1]
         rows = slice(index * width, (index + 1) * width)
@@ -330,8 +408,11 @@ class _StateNorm:
             None if tensor is None else tensor[rows]
             for tensor in (self.weight, self.bias)
         )
-        if factor is not None:
-            factor = factor.repeat_interleave(width // len(factor))
+        if self.training and weight is not None:
+            weight = weight.repeat(self.num_scales)
+            bias = bias.repeat(self.num_scales)
+        if (primitive, layer) in LAST_NORMS:
+            factor = self.factors[primitive]
             weight = factor if weight is None else weight * factor
             bias = None if bias is None else bias * factor
         if not self.training:
@@ -342,8 +423,8 @@ class _StateNorm:
             x.reshape(-1, self.num_scales * width, *x.shape[2:]),
             mean,
             var,
-            None if weight is None else weight.repeat(self.num_scales),
-            None if bias is None else bias.repeat(self.num_scales),
+            weight,
+            bias,
             training=True,
             momentum=1.0,
             eps=self.eps,
