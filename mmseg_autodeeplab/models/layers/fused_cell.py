@@ -290,16 +290,17 @@ class _Separable(torch.autograd.Function):
     """
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type='cuda')
     def forward(ctx, x, depthwise, pointwise, fan_out):
-        ctx.fan_out = fan_out
-        ctx.save_for_backward(x, depthwise, pointwise)
+        tensors = (x, depthwise, pointwise)
         between = _depthwise(x, depthwise, fan_out)
         out = torch.matmul(_matrices(pointwise), between.flatten(3))
+        ctx.fan_out = fan_out
+        ctx.dtypes = [tensor.dtype for tensor in tensors]
+        # Autocast reaches forward alone.
+        ctx.save_for_backward(*(tensor.to(out.dtype) for tensor in tensors))
         return out.view(len(x), -1, *x.shape[2:])
 
     @staticmethod
-    @torch.amp.custom_bwd(device_type='cuda')
     def backward(ctx, grad):
         x, depthwise, pointwise = ctx.saved_tensors
         fan_out, size = ctx.fan_out, x.shape[2:]
@@ -330,7 +331,11 @@ class _Separable(torch.autograd.Function):
         if grad_kernel is not None and groups < len(depthwise):
             grad_kernel = grad_kernel.unflatten(0, (-1, fan_out))
             grad_kernel = grad_kernel.transpose(0, 1).flatten(0, 1)
-        return grad_x, grad_kernel, grad_pointwise, None
+        grads = (grad_x, grad_kernel, grad_pointwise)
+        return *(
+            None if grad is None else grad.to(dtype)
+            for grad, dtype in zip(grads, ctx.dtypes)
+        ), None
 
 
 def _matrices(pointwise: Tensor) -> Tensor:
