@@ -197,8 +197,8 @@ class AutoDeepLabSupernet(BaseModule):
                     [betas[layer, s, d] for s, d in edges],
                     sizes[level],
                 )
-                # The coarsest nodes hold a tenth of the memory and take a
-                # quarter of the time.
+                # The coarsest maps are a tenth of all values, but take almost
+                # a third of the multiply-adds to compute again.
                 if with_cp and level < len(RATES) - 1:
                     out[level] = checkpointed(node, *args)
                 else:

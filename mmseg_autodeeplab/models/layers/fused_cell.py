@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...arch import PRIMITIVES, block_edges
 from ...errors import UserError
 from .operations import with_passed
+from .separable import Separable
 
 MAX_POOL, AVG_POOL, SKIP, SEP_3, SEP_5, ATROUS_3, ATROUS_5 = range(
     1, len(PRIMITIVES)
@@ -266,101 +267,16 @@ class _FanOut:
         fan_out = len(self.pool_weights)
         depthwise = self.convs[f'{primitive}_1']
         pointwise = self.convs[f'{primitive}_2']
-        y = _Separable.apply(x, depthwise, pointwise, fan_out)
+        y = Separable.apply(x, depthwise, pointwise, fan_out)
         y = self.norm(y, primitive, 3)
         if y.device.type == 'cpu' and kernel_size == 5:
-            # Thrice as fast there, for the gradient of the kernel.
+            # Faster there: the gradient of large depthwise kernels.
             y = y.contiguous(memory_format=torch.channels_last)
         y = y.relu_()
         depthwise = self.convs[f'{primitive}_5']
         pointwise = self.convs[f'{primitive}_6']
-        y = _Separable.apply(y, depthwise, pointwise, fan_out)
+        y = Separable.apply(y, depthwise, pointwise, fan_out)
         return self.norm(y, primitive, 7)
-
-
-class _Separable(torch.autograd.Function):
-    """Depthwise convolutions of n edges, then their pointwise ones.
-
-    What is between them is not kept, but computed again where the gradient of
-    the pointwise kernels is asked for.
-
-    The input is (N, C, H, W), the same for all edges, or (N, n * C, H, W),
-    one behind the other. Kernels have n * C rows, edge by edge. The output is
-    (N, n * C, H, W).
-    """
-
-    @staticmethod
-    def forward(ctx, x, depthwise, pointwise, fan_out):
-        tensors = (x, depthwise, pointwise)
-        between = _depthwise(x, depthwise, fan_out)
-        out = torch.matmul(_matrices(pointwise), between.flatten(3))
-        ctx.fan_out = fan_out
-        ctx.dtypes = [tensor.dtype for tensor in tensors]
-        # Autocast reaches forward alone.
-        ctx.save_for_backward(*(tensor.to(out.dtype) for tensor in tensors))
-        return out.view(len(x), -1, *x.shape[2:])
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, depthwise, pointwise = ctx.saved_tensors
-        fan_out, size = ctx.fan_out, x.shape[2:]
-        matrices = _matrices(pointwise)
-        grad = grad.reshape(len(x), fan_out, -1, size.numel())
-        grad_pointwise = None
-        if ctx.needs_input_grad[2]:
-            between = _depthwise(x, depthwise, fan_out).flatten(3)
-            grad_pointwise = torch.matmul(grad, between.mT).sum(0)
-            grad_pointwise = grad_pointwise.view_as(pointwise)
-        grad = torch.matmul(matrices.mT, grad)
-        if x.shape[1] < len(depthwise):
-            grad = grad.transpose(1, 2)
-        kernel, groups = _depthwise_kernel(x, depthwise, fan_out)
-        grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
-            grad.reshape(len(x), -1, *size),
-            x,
-            kernel,
-            None,
-            [1, 1],
-            [kernel.shape[2] // 2] * 2,
-            [1, 1],
-            False,
-            [0, 0],
-            groups,
-            [*ctx.needs_input_grad[:2], False],
-        )
-        if grad_kernel is not None and groups < len(depthwise):
-            grad_kernel = grad_kernel.unflatten(0, (-1, fan_out))
-            grad_kernel = grad_kernel.transpose(0, 1).flatten(0, 1)
-        grads = (grad_x, grad_kernel, grad_pointwise)
-        return *(
-            None if grad is None else grad.to(dtype)
-            for grad, dtype in zip(grads, ctx.dtypes)
-        ), None
-
-
-def _matrices(pointwise: Tensor) -> Tensor:
-    """Kernels (n * C, C, 1, 1) as (n, C, C)."""
-    return pointwise.view(-1, *pointwise.shape[1:2] * 2)
-
-
-def _depthwise_kernel(x: Tensor, kernel: Tensor, fan_out: int) -> tuple:
-    """The kernel as convolutions want it, and their groups."""
-    if x.shape[1] < len(kernel):
-        # One input for all edges: a channel multiplier, which puts the edges
-        # of a channel side by side.
-        kernel = kernel.unflatten(0, (fan_out, -1))
-        kernel = kernel.transpose(0, 1).flatten(0, 1)
-    return kernel, x.shape[1]
-
-
-def _depthwise(x: Tensor, kernel: Tensor, fan_out: int) -> Tensor:
-    """Give (N, n, C, H, W)."""
-    one_input = x.shape[1] < len(kernel)
-    kernel, groups = _depthwise_kernel(x, kernel, fan_out)
-    y = F.conv2d(x, kernel, padding=kernel.shape[2] // 2, groups=groups)
-    if one_input:
-        return y.unflatten(1, (-1, fan_out)).transpose(1, 2)
-    return y.unflatten(1, (fan_out, -1))
 
 
 class _StateNorm:
@@ -477,15 +393,16 @@ def _stored(cell: FusedRelaxedCell) -> Iterator[tuple[str, str, slice]]:
 
 def _to_clear_form(cell, state_dict, prefix, local_metadata) -> None:
     """Replace the fused tensors of a state dict by views for each edge."""
-    clear = {
-        prefix + key: state_dict[prefix + fused]
-        if rows is None
-        else state_dict[prefix + fused][rows]
-        for key, fused, rows in _stored(cell)
-        if prefix + fused in state_dict
+    fused = {
+        name: state_dict.pop(prefix + name)
+        for name in {name for _, name, _ in _stored(cell)}
+        if prefix + name in state_dict
     }
-    for fused in {fused for _, fused, _ in _stored(cell)}:
-        state_dict.pop(prefix + fused, None)
+    clear = {
+        prefix + key: fused[name] if rows is None else fused[name][rows]
+        for key, name, rows in _stored(cell)
+        if name in fused
+    }
     state_dict.update(clear)
 
 
