@@ -22,6 +22,23 @@ def test_installed_versions_are_accepted():
     check_requirements()
 
 
+def test_architectures_need_no_torch():
+    """Other tools read architectures, and want to start in no time."""
+    folder = ROOT / 'mmseg_autodeeplab'
+    code = (
+        'import sys, types\n'
+        "package = types.ModuleType('mmseg_autodeeplab')\n"
+        f'package.__path__ = [{str(folder)!r}]\n'
+        'sys.modules[package.__name__] = package\n'
+        'import mmseg_autodeeplab.arch\n'
+        "print(*{'torch', 'mmengine', 'mmcv', 'mmseg'} & set(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True
+    )
+    assert (found.stdout, found.stderr) == ('\n', '')
+
+
 @pytest.mark.parametrize(
     'module, version, sentence',
     [

@@ -3,6 +3,7 @@
 import argparse
 import copy
 import datetime
+import gc
 import os.path as osp
 from pathlib import Path
 
@@ -172,6 +173,9 @@ def build_retrain_config(search: Config, architecture: Architecture) -> Config:
 @cli.user_errors()
 def main():
     args = parse_args()
+    # What was imported stays. To look through it for garbage, again and again
+    # while a checkpoint of 25 000 tensors is read, would take a second.
+    gc.freeze()
     init_default_scope('mmseg')
     architecture, search = load_search(args.checkpoint)
     if args.random is not None:

@@ -58,11 +58,11 @@ class PeakMemory:
 
     def __init__(self, device: Union[str, torch.device]) -> None:
         self.device = torch.device(device)
-        self._settle()
-        if self.device.type == 'cuda':
-            self.base = torch.cuda.memory_allocated(self.device)
-        else:
-            self.base = _process_memory('VmRSS')
+        self.base = self._in_use()
+
+    def now(self) -> int:
+        """What is in use, in bytes above ``base``."""
+        return max(self._in_use() - self.base, 0)
 
     def of(self, function: Callable) -> int:
         """Call the function; returns its peak, in bytes above ``base``."""
@@ -82,6 +82,12 @@ class PeakMemory:
             function()
             peak = _process_memory('VmHWM')
         return max(peak - self.base, 0)
+
+    def _in_use(self) -> int:
+        self._settle()
+        if self.device.type == 'cuda':
+            return torch.cuda.memory_allocated(self.device)
+        return _process_memory('VmRSS')
 
     def _settle(self) -> None:
         gc.collect()
@@ -183,8 +189,9 @@ def measure_search(
             of the model.
 
     Returns:
-        dict: ``seconds``, a list per half; ``peak``, bytes above the memory
-        of the built model, per half; ``built``, that memory.
+        dict: ``seconds``, a list per half; ``built``, the memory of the built
+        model in bytes; above it ``state``, what stays between iterations
+        (momentum), and ``peak`` per half.
     """
     device = _start(cfg, device, threads)
     model = build_model(cfg).to(device).train()
@@ -210,8 +217,9 @@ def measure_search(
         for _ in range(iters):
             for half in halves:
                 times[half].append(seconds(step[half], device))
+        state = memory.now()
         peak = {half: memory.of(step[half]) for half in halves}
-    return dict(seconds=times, peak=peak, built=memory.base)
+    return dict(seconds=times, built=memory.base, state=state, peak=peak)
 
 
 def measure_inference(

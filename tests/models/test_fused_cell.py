@@ -105,6 +105,16 @@ def test_the_same_numbers_in_single_precision(
     compare(torch.float, num_layers, num_blocks, size, mode)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('dtype', [torch.float, torch.double])
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+@pytest.mark.parametrize('size', [(64, 64), (65, 49)])
+@pytest.mark.parametrize('num_blocks', [1, 3, 5])
+@pytest.mark.parametrize('num_layers', [3, 5, 12])
+def test_the_whole_grid(num_layers, num_blocks, size, mode, dtype):
+    compare(dtype, num_layers, num_blocks, size, mode)
+
+
 def compare(dtype, num_layers, num_blocks, size, mode):
     clear, fused = pair(dtype, num_layers=num_layers, num_blocks=num_blocks)
     double = dtype is torch.double

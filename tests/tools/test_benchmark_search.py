@@ -46,6 +46,7 @@ def measured(monkeypatch):
             },
             peak={half: cost * len(half) for half in options['halves']},
             built=1000,
+            state=cost,
         )
 
     monkeypatch.setattr(benchmark, 'isolated', isolated)
@@ -85,8 +86,9 @@ def check_ratios(found):
         base = rows[tuple({**key, **other}.values())]
         assert row is not base
         assert ratio['time'] == row['seconds'] / base['seconds']
-        if base['peak']:
-            assert ratio['peak'] == row['peak'] / base['peak']
+        for name in ('peak', 'working'):
+            if base[name]:
+                assert ratio[name] == row[name] / base[name]
 
 
 def test_a_measurement(config, run_tool, tmp_path, capsys):
@@ -121,6 +123,8 @@ def test_a_measurement(config, run_tool, tmp_path, capsys):
         assert row['built'] > 0
         assert cells[6] == f'{row["seconds"]:.4g}'
         assert cells[9] == f'{row["peak"] / benchmark.MIB:.1f}'
+        assert cells[10] == f'{row["working"] / benchmark.MIB:.1f}'
+        assert row['working'] <= row['peak']
     weights, arch, both = found['rows'][:3]
     assert both['samples'] == [
         a + b for a, b in zip(weights['samples'], arch['samples'])

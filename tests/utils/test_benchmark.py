@@ -27,6 +27,16 @@ def test_peak_memory_is_above_what_was_there():
     assert memory.of(lambda: held.max()) < 0.1 * size
 
 
+def test_what_stays_between_calls():
+    size = 64 * benchmark.MIB
+    memory = benchmark.PeakMemory('cpu')
+    held = []
+    memory.of(lambda: held.append(torch.ones(size, dtype=torch.uint8)))
+    assert memory.now() == pytest.approx(size, rel=0.1)
+    held.clear()
+    assert memory.now() < 0.1 * size
+
+
 def test_out_of_memory_is_a_result():
 
     def function():

@@ -4,7 +4,9 @@ The weight half of an iteration is the model's train_step; the architecture
 half is the step of ArchSearchHook; data loading, logging and validation are
 left out. Each combination of options runs in a process of its own. Times are
 medians over all iterations and rounds; peaks are the highest of the rounds,
-above the memory of the built model (on the CPU, of the process).
+above the memory of the built model (on the CPU, of the process). "Working" is
+the part of a peak above what stays between iterations, like momentum: in the
+architecture half, which has no gradients of the weights, the activations.
 
 Multiply-adds per second are those of the convolutions of one forward pass over
 the batch, times 3 for the weight half (forward, gradients of the inputs and of
@@ -36,6 +38,7 @@ from mmseg_autodeeplab.utils.files import write_atomically
 PASSES = dict(weights=3, arch=2, iteration=5)
 # What a combination is made of, in the order of the columns.
 KEYS = ('crop', 'batch', 'layers', 'form', 'with_cp')
+MEMORY = ('peak', 'working')
 # Where the backbone has them.
 BACKBONE_KEYS = dict(layers='num_layers', form='form', with_cp='with_cp')
 SWITCH = dict(off=False, on=True)
@@ -303,6 +306,11 @@ def rows_of(case, rounds, halves, multiply_adds):
             peak=max(
                 found['peak'][part] for found in rounds for part in parts
             ),
+            working=max(
+                max(found['peak'][part] - found['state'], 0)
+                for found in rounds
+                for part in parts
+            ),
             built=max(found['built'] for found in rounds),
         )
         row['multiply_adds_per_second'] = row['multiply_adds'] / row['seconds']
@@ -316,8 +324,8 @@ def compare(rows):
         rows (list[dict]): Rows of all combinations.
 
     Returns:
-        list[dict]: The combination, ``relative_to``, and the ratios ``time``
-        and ``peak`` (None where there is nothing to divide by).
+        list[dict]: The combination, ``relative_to``, and the ratios ``time``,
+        ``peak`` and ``working`` (None where there is nothing to divide by).
     """
     keys = (*KEYS, 'half')
     found = {
@@ -341,9 +349,10 @@ def compare(rows):
                     {k: row[k] for k in keys},
                     relative_to=label,
                     time=row['seconds'] / other['seconds'],
-                    peak=row['peak'] / other['peak']
-                    if other['peak']
-                    else None,
+                    **{
+                        name: row[name] / other[name] if other[name] else None
+                        for name in MEMORY
+                    },
                 )
             )
     return ratios
@@ -447,7 +456,7 @@ def print_rows(rows):
     for row in rows:
         cells = [row[key] for key in (*KEYS, 'half')]
         if 'error' in row:
-            lines.append([*cells, row['error'], None, None, None])
+            lines.append([*cells, row['error'], *[None] * 4])
             continue
         lines.append(
             [
@@ -455,10 +464,11 @@ def print_rows(rows):
                 f'{row["seconds"]:.4g}',
                 f'{row["seconds_min"]:.4g}..{row["seconds_max"]:.4g}',
                 f'{row["multiply_adds_per_second"] / 1e9:.4g}',
-                f'{row["peak"] / benchmark.MIB:.1f}',
+                *(f'{row[key] / benchmark.MIB:.1f}' for key in MEMORY),
             ]
         )
-    header = [*KEYS, 'half', 'seconds', 'min..max', 'G madds/s', 'peak MiB']
+    header = [*KEYS, 'half', 'seconds', 'min..max', 'G madds/s']
+    header += [f'{key} MiB' for key in MEMORY]
     print(benchmark.table(header, lines))
 
 
@@ -466,12 +476,15 @@ def print_ratios(ratios):
     print('\nRatios:\n')
     print(
         benchmark.table(
-            [*KEYS, 'half', 'relative to', 'time', 'peak'],
+            [*KEYS, 'half', 'relative to', 'time', *MEMORY],
             [
                 [
                     *(ratio[key] for key in (*KEYS, 'half', 'relative_to')),
                     f'{ratio["time"]:.3f}',
-                    None if ratio['peak'] is None else f'{ratio["peak"]:.3f}',
+                    *(
+                        None if ratio[key] is None else f'{ratio[key]:.3f}'
+                        for key in MEMORY
+                    ),
                 ]
                 for ratio in ratios
             ],
