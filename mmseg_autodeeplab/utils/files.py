@@ -36,6 +36,6 @@ def write_atomically(file: str, content: Union[str, bytes]) -> None:
         os.replace(aside, file)
     except BaseException as error:
         os.unlink(aside)
-        if isinstance(error, OSError):
-            error.filename, error.filename2 = os.fspath(file), None
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(file)
         raise
