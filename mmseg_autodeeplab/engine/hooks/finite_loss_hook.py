@@ -67,7 +67,10 @@ class FiniteLossHook(Hook):
             batch (dict): As it comes out of the loader.
         """
         losses = {k: v for k, v in losses.items() if 'loss' in k}
-        files = [sample.img_path for sample in batch['data_samples']]
+        files = [
+            getattr(sample, 'img_path', 'an unnamed image')
+            for sample in batch['data_samples']
+        ]
         self._watched.append((half, runner.iter + 1, losses, files))
 
     def check(self, runner: Runner) -> None:
