@@ -1,5 +1,6 @@
 """Architectures as data: numpy only, no torch."""
 
+from .collapse import signs_of_collapse
 from .cost import (
     QUANTITIES,
     CostTables,
@@ -58,5 +59,6 @@ __all__ = [
     'num_edges',
     'one_hot',
     'random_architecture',
+    'signs_of_collapse',
     'transition_mask',
 ]

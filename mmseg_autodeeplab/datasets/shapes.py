@@ -280,8 +280,9 @@ def _write_scenes(folder: str, manifest: dict) -> None:
             )
             for root, array in ((images, image), (labels, label)):
                 path = osp.join(root, f'{i:05d}.png')
-                if not cv2.imwrite(path, array):
-                    raise OSError(f'cannot write {path}')
+                # cv2.imwrite() does not tell why it cannot.
+                with open(path, 'wb') as file:
+                    file.write(cv2.imencode('.png', array)[1])
         with open(osp.join(part, 'manifest.json'), 'w') as file:
             json.dump(manifest, file)
         try:

@@ -1,5 +1,17 @@
 """What the runner needs for a search and a retraining."""
 
-from .hooks import ArchSearchHook, ScheduledDropPathHook
+from .atomic_backend import AtomicBackend
+from .hooks import (
+    ArchSearchHook,
+    CheckpointRoomHook,
+    FiniteLossHook,
+    ScheduledDropPathHook,
+)
 
-__all__ = ['ArchSearchHook', 'ScheduledDropPathHook']
+__all__ = [
+    'ArchSearchHook',
+    'AtomicBackend',
+    'CheckpointRoomHook',
+    'FiniteLossHook',
+    'ScheduledDropPathHook',
+]

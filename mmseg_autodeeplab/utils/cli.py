@@ -1,8 +1,10 @@
 """What the command line tools share: options, configs, errors."""
 
+import errno
 import inspect
 import os
 import os.path as osp
+import tempfile
 from contextlib import contextmanager
 
 from mmengine.config import Config, DictAction
@@ -12,13 +14,31 @@ from mmseg.registry import DATASETS
 
 from ..errors import UserError
 
+# What to do about errors of the file system.
+_FULL = (
+    'free some space; what was written before is complete, and a training '
+    'goes on from its last checkpoint with --resume'
+)
+_DENIED = 'check who may write there, or give another path'
+_WAYS_OUT = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EROFS: _DENIED,
+    errno.EEXIST: _DENIED,
+    errno.ENOTDIR: _DENIED,
+}
+
 
 @contextmanager
 def user_errors():
     """Print a user's mistake as one sentence and exit with status 1.
 
-    :class:`UserError` and ``FileNotFoundError`` are such; every other
-    exception keeps its traceback. Works as a decorator too.
+    :class:`UserError` and ``FileNotFoundError`` are such, a full disk and
+    what must not be written; every other exception keeps its traceback. Works
+    as a decorator too.
     """
     try:
         yield
@@ -28,6 +48,12 @@ def user_errors():
         raise SystemExit(
             f'Error: {_sentence(error)}: check the paths in the config, or '
             'set them with --cfg-options'
+        ) from None
+    except OSError as error:
+        if error.errno not in _WAYS_OUT:
+            raise
+        raise SystemExit(
+            f'Error: {_sentence(error)}: {_WAYS_OUT[error.errno]}'
         ) from None
 
 
@@ -145,6 +171,23 @@ def check_checkpoint(path):
     """Raise a :class:`UserError` where a local checkpoint does not exist."""
     if '://' not in path and not osp.isfile(osp.expanduser(path)):
         raise UserError(f'the checkpoint {path} does not exist')
+
+
+def check_work_dir(folder):
+    """Make the working directory, and write to it.
+
+    Raises:
+        UserError: That is not possible.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b'0')
+    except OSError as error:
+        raise UserError(
+            f'nothing can be written to the work dir {folder} '
+            f'({error.strerror}): free some space, or give another --work-dir'
+        ) from error
 
 
 def read_checkpoint(path):

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -169,29 +170,32 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
 
 
 def test_a_broken_off_generation_leaves_nothing(tmp_path, monkeypatch):
-    real = cv2.imwrite
-    written = []
+    real = cv2.imencode
+    encoded = []
 
-    def interrupt(path, array):
-        written.append(path)
-        if len(written) == 3:
+    def interrupt(suffix, array):
+        encoded.append(array)
+        if len(encoded) == 3:
+            # Not even a kill that no handler sees makes the name appear.
+            assert [name[:7] for name in os.listdir(tmp_path)] == ['.train-']
             raise KeyboardInterrupt
-        return real(path, array)
+        return real(suffix, array)
 
-    monkeypatch.setattr(cv2, 'imwrite', interrupt)
+    monkeypatch.setattr(cv2, 'imencode', interrupt)
     with pytest.raises(KeyboardInterrupt):
         ShapesDataset(num_images=4, size=(64, 64), data_root=str(tmp_path))
     assert not os.listdir(tmp_path)
-    # Not even a kill that no handler sees makes the final name appear.
-    assert all('train/' not in path for path in written)
     monkeypatch.undo()
     data = ShapesDataset(num_images=4, size=(64, 64), data_root=str(tmp_path))
     assert len(data) == 4
 
 
-def test_a_failed_write_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(cv2, 'imwrite', lambda *args: False)
-    with pytest.raises(OSError, match='cannot write'):
+def test_a_full_disk_is_an_error_that_says_so(tmp_path, monkeypatch):
+    def write(path, mode):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    monkeypatch.setattr(shapes, 'open', write, raising=False)
+    with pytest.raises(OSError, match='No space left .*00000.png'):
         ShapesDataset(num_images=1, size=(64, 64), data_root=str(tmp_path))
     assert not os.listdir(tmp_path)
 

@@ -35,8 +35,14 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=False, interval=744, max_keep_ckpts=3
+        type='CheckpointHook',
+        by_epoch=False,
+        interval=744,
+        max_keep_ckpts=3,
+        backend_args=dict(backend='atomic'),
     ),
+    checkpoint_room=dict(type='CheckpointRoomHook'),
+    finite_loss=dict(type='FiniteLossHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
 )

@@ -17,11 +17,12 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 
-from ...arch import alpha_entropy, beta_entropy
+from ...arch import alpha_entropy, beta_entropy, signs_of_collapse
 from ...datasets import SplitInfiniteSampler
 from ...errors import UserError
 from .bare_model import bare_model
 from .cost_term import CostTerm
+from .finite_loss_hook import FiniteLossHook
 
 DATA_BATCH = Optional[Union[dict, tuple, list]]
 ARCHITECTURE_FILE = 'architecture.json'
@@ -146,13 +147,11 @@ class ArchSearchHook(Hook):
     ) -> None:
         """Take the architecture step; log and write at the intervals."""
         if runner.iter >= self.begin:
-            self._sum_up(
-                self.step(
-                    bare_model(runner),
-                    runner.optim_wrapper,
-                    self._next_batch(),
-                )
-            )
+            batch = self._next_batch()
+            losses = self.step(bare_model(runner), runner.optim_wrapper, batch)
+            for guard in _guards(runner):
+                guard.watch(runner, 'architecture', losses, batch)
+            self._sum_up(losses)
             if self._is_logged(runner, batch_idx):
                 self._log(runner)
         if self.every_n_train_iters(runner, self.interval):
@@ -251,6 +250,8 @@ class ArchSearchHook(Hook):
         )
 
     def _log(self, runner: Runner) -> None:
+        for guard in _guards(runner):
+            guard.check(runner)
         hub = runner.message_hub
         for name, total in self._sums.items():
             mean = float(total) / self._num_summed
@@ -277,10 +278,10 @@ class ArchSearchHook(Hook):
 
     @master_only
     def _snapshot(self, runner: Runner, iteration: int) -> None:
-        metrics = dict(
-            self._val_metrics,
-            **self._measures(_as_arrays(self._backbone.arch_parameters())),
-        )
+        for guard in _guards(runner):
+            guard.check(runner)
+        measures = self._measures(_as_arrays(self._backbone.arch_parameters()))
+        metrics = dict(self._val_metrics, **measures)
         architecture = self._backbone.architecture()
         if self._cost is not None:
             metrics.update(decoded_cost=self._cost.decoded(architecture))
@@ -295,6 +296,14 @@ class ArchSearchHook(Hook):
             f'Architecture after {iteration} iterations:\n'
             f'{architecture.describe()}'
         )
+        signs = signs_of_collapse(architecture)
+        if signs and iteration > self.begin:
+            runner.logger.warning(
+                f'After {iteration} iterations, the search may be collapsing: '
+                f'{", and ".join(signs)}, with entropies of '
+                f'{measures["alpha_entropy"]:.3f} (alphas) and '
+                f'{measures["beta_entropy"]:.3f} (betas).'
+            )
 
     def _state_dict(self) -> dict:
         state = dict(
@@ -321,6 +330,10 @@ class ArchSearchHook(Hook):
         # workers' random states move on too.
         for _ in range(state['num_batches']):
             self._next_batch()
+
+
+def _guards(runner: Runner) -> list[FiniteLossHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, FiniteLossHook)]
 
 
 def _search_backbone(model: nn.Module) -> nn.Module:
