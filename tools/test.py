@@ -69,6 +69,7 @@ def main():
         enable_tta(cfg)
     if args.out:
         save_predictions(cfg, args.out)
+    cli.start_processes(cfg)
     Runner.from_cfg(cfg).test()
 
 

@@ -44,6 +44,7 @@ def main():
     if cfg.get('load_from'):
         cli.check_checkpoint(cfg.load_from)
     cfg.resume = args.resume or cfg.get('resume', False)
+    cli.start_processes(cfg)
     Runner.from_cfg(cfg).train()
 
 

@@ -1,5 +1,6 @@
 """What the runner needs for a search and a retraining."""
 
 from .hooks import ArchSearchHook, ScheduledDropPathHook
+from .search_ema import SearchEMA
 
-__all__ = ['ArchSearchHook', 'ScheduledDropPathHook']
+__all__ = ['ArchSearchHook', 'ScheduledDropPathHook', 'SearchEMA']
