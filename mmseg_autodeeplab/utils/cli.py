@@ -118,7 +118,8 @@ def start_processes(cfg):
         cfg (Config): The config; gets a ``model_wrapper_cfg``.
 
     Raises:
-        UserError: The launcher is another one than ``'pytorch'``.
+        UserError: The launcher is another one than ``'pytorch'``, or the
+            model has SyncBN.
     """
     if cfg.launcher == 'none' or get_device() != 'cpu':
         return
@@ -126,6 +127,12 @@ def start_processes(cfg):
         raise UserError(
             f'--launcher {cfg.launcher} needs GPUs, and none is available: '
             'use --launcher pytorch, as tools/dist_*.sh do, or none'
+        )
+    if 'SyncBN' in str(cfg.model):
+        raise UserError(
+            'the model has norms of type SyncBN, which PyTorch has for GPUs '
+            'alone, and none is available: set the type of each norm_cfg to '
+            'BN, or use one process without a launcher'
         )
     if not distributed.is_initialized():
         distributed.init_process_group('gloo')
