@@ -34,7 +34,10 @@ SEARCH_KEYS = (
     'resume',
     'load_from',
     'launcher',
+    'model_wrapper_cfg',
 )
+# Hooks of a search: EMAHook has the averages of a supernet there.
+SEARCH_HOOKS = ('ArchSearchHook', 'EMAHook')
 # ... and variables of configs, whose values stand where they were used.
 VARIABLES = (
     'crop_size',
@@ -132,7 +135,7 @@ def build_retrain_config(search: Config, architecture: Architecture) -> Config:
     cfg.custom_hooks = [
         hook
         for hook in cfg.get('custom_hooks', [])
-        if hook['type'] != 'ArchSearchHook'
+        if hook['type'] not in SEARCH_HOOKS
     ]
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     for part in ('val', 'test'):

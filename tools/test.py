@@ -1,6 +1,7 @@
 """Test a checkpoint, as the test part of a config says."""
 
 import argparse
+import os
 
 from mmengine.runner import Runner
 
@@ -50,6 +51,8 @@ def enable_tta(cfg):
 
 
 def save_predictions(cfg, folder):
+    # The metric makes it on rank 0 alone, and others may be sooner to write.
+    os.makedirs(folder, exist_ok=True)
     metrics = cfg.test_evaluator
     for metric in metrics if isinstance(metrics, list) else [metrics]:
         metric.update(output_dir=folder, keep_results=True)
@@ -69,6 +72,7 @@ def main():
         enable_tta(cfg)
     if args.out:
         save_predictions(cfg, args.out)
+    cli.start_processes(cfg)
     Runner.from_cfg(cfg).test()
 
 

@@ -45,6 +45,7 @@ def main():
         cli.check_checkpoint(cfg.load_from)
     cli.check_work_dir(cfg.work_dir)
     cfg.resume = args.resume or cfg.get('resume', False)
+    cli.start_processes(cfg)
     Runner.from_cfg(cfg).train()
 
 

@@ -4,14 +4,20 @@ from .atomic_backend import AtomicBackend
 from .hooks import (
     ArchSearchHook,
     CheckpointRoomHook,
+    DataGuardHook,
+    ExactResumeHook,
     FiniteLossHook,
     ScheduledDropPathHook,
 )
+from .search_ema import SearchEMA
 
 __all__ = [
     'ArchSearchHook',
     'AtomicBackend',
     'CheckpointRoomHook',
+    'DataGuardHook',
+    'ExactResumeHook',
     'FiniteLossHook',
     'ScheduledDropPathHook',
+    'SearchEMA',
 ]

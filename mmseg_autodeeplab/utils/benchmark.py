@@ -66,22 +66,29 @@ class PeakMemory:
 
     def of(self, function: Callable) -> int:
         """Call the function; returns its peak, in bytes above ``base``."""
+        self.start()
+        function()
+        return max(self.read() - self.base, 0)
+
+    def start(self) -> None:
+        """Begin to watch for a peak."""
         self._settle()
         if self.device.type == 'cuda':
             torch.cuda.reset_peak_memory_stats(self.device)
-            function()
+            return
+        # The kernel's mark only rises, unless it is told to start anew.
+        with (
+            contextlib.suppress(OSError),
+            open('/proc/self/clear_refs', 'w') as file,
+        ):
+            file.write('5')
+
+    def read(self) -> int:
+        """The peak since the start, in bytes, with ``base``."""
+        if self.device.type == 'cuda':
             synchronize(self.device)
-            peak = torch.cuda.max_memory_allocated(self.device)
-        else:
-            # The kernel's mark only rises, unless it is told to start anew.
-            with (
-                contextlib.suppress(OSError),
-                open('/proc/self/clear_refs', 'w') as file,
-            ):
-                file.write('5')
-            function()
-            peak = _process_memory('VmHWM')
-        return max(peak - self.base, 0)
+            return torch.cuda.max_memory_allocated(self.device)
+        return _process_memory('VmHWM')
 
     def _in_use(self) -> int:
         self._settle()

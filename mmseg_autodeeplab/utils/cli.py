@@ -8,9 +8,11 @@ import tempfile
 from contextlib import contextmanager
 
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.runner import CheckpointLoader
 from mmengine.utils import scandir
 from mmseg.registry import DATASETS
+from torch import distributed
 
 from ..errors import UserError
 
@@ -130,6 +132,43 @@ def load_config(args):
             )
         )
     return cfg
+
+
+def start_processes(cfg):
+    """Let the processes of a launcher compute where there is no GPU.
+
+    MMEngine's launchers and its wrapper of the model choose one. Here the
+    processes are joined before, by gloo, which MMEngine then finds done.
+
+    Args:
+        cfg (Config): The config; gets a ``model_wrapper_cfg``.
+
+    Raises:
+        UserError: The launcher is another one than ``'pytorch'``, or the
+            model has SyncBN.
+    """
+    if cfg.launcher == 'none' or get_device() != 'cpu':
+        return
+    if cfg.launcher != 'pytorch':
+        raise UserError(
+            f'--launcher {cfg.launcher} needs GPUs, and none is available: '
+            'use --launcher pytorch, as tools/dist_*.sh do, or none'
+        )
+    if 'SyncBN' in str(cfg.model):
+        raise UserError(
+            'the model has norms of type SyncBN, which PyTorch has for GPUs '
+            'alone, and none is available: set the type of each norm_cfg to '
+            'BN, or use one process without a launcher'
+        )
+    if not distributed.is_initialized():
+        distributed.init_process_group('gloo')
+    wrapper = dict(  # MMEngine's own, but for the last.
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+        device_ids=None,
+    )
+    cfg.model_wrapper_cfg = dict(wrapper, **cfg.get('model_wrapper_cfg') or {})
 
 
 def check_keys(cfg, *keys):

@@ -217,7 +217,6 @@ def test_the_views_of_a_state_dict_are_the_weights():
 @pytest.mark.parametrize(
     'norm_cfg',
     [
-        dict(type='SyncBN'),
         dict(type='GN', num_groups=2),
         dict(type='BN', track_running_stats=False),
         dict(type='BN', momentum=None),

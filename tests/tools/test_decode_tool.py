@@ -139,6 +139,21 @@ def test_the_retrain_config_is_complete(tmp_path, run_tool, capsys):
     assert cfg.work_dir == str(out / 'retrain')
 
 
+def test_what_made_the_search_stays_with_it(tmp_path, run_tool):
+    """Averages of a supernet, and a wrapper for processes without GPUs."""
+    cfg = Config.fromfile(DEMO)
+    cfg.custom_hooks += [
+        dict(type='EMAHook', ema_type='SearchEMA'),
+        dict(type='EmptyCacheHook'),
+    ]
+    cfg.model_wrapper_cfg = dict(device_ids=None)
+    file = random_checkpoint(tmp_path, cfg=cfg)
+    run_tool('decode', file, '--out-dir', tmp_path)
+    cfg = Config.fromfile(tmp_path / 'retrain.py')
+    assert cfg.custom_hooks == [dict(type='EmptyCacheHook')]
+    assert 'model_wrapper_cfg' not in cfg
+
+
 @pytest.mark.parametrize('seed', range(6))
 def test_the_channels_are_right_for_any_path(tmp_path, run_tool, seed):
     file = random_checkpoint(tmp_path, seed=seed, num_layers=3 + seed)

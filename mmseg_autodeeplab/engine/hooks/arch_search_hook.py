@@ -10,7 +10,7 @@ from typing import Optional, Union
 
 import torch
 from mmengine.dist import all_reduce_params, master_only
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import EMAHook, Hook, LoggerHook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from ...arch import alpha_entropy, beta_entropy, signs_of_collapse
 from ...datasets import SplitInfiniteSampler
 from ...errors import UserError
+from ..search_ema import SearchEMA
+from .agreement import check_agreement
 from .bare_model import bare_model
+from .checkpoint_due import checkpoint_is_due
 from .cost_term import CostTerm
 from .finite_loss_hook import FiniteLossHook
 
@@ -106,6 +109,7 @@ class ArchSearchHook(Hook):
                 'would never be updated; lower begin or raise '
                 'train_cfg.max_iters.'
             )
+        _refuse_averages(runner)
         self.prepare(bare_model(runner), runner.optim_wrapper)
         # One iterator for the whole run: an infinite sampler that is iterated
         # a second time is empty.
@@ -129,7 +133,10 @@ class ArchSearchHook(Hook):
             dict(self.optimizer_cfg, params=params)
         )
         self._scaler = None
-        if isinstance(optim_wrapper, AmpOptimWrapper):
+        # bfloat16 has the range of float32.
+        if isinstance(optim_wrapper, AmpOptimWrapper) and (
+            optim_wrapper.cast_dtype != torch.bfloat16
+        ):
             # One of its own: sharing would update the weights' scale twice.
             self._scaler = type(optim_wrapper.loss_scaler)()
         if self._cost is not None:
@@ -156,6 +163,8 @@ class ArchSearchHook(Hook):
                 self._log(runner)
         if self.every_n_train_iters(runner, self.interval):
             self._snapshot(runner, runner.iter + 1)
+        if checkpoint_is_due(runner):
+            check_agreement(self._backbone.arch_parameters(), runner.iter + 1)
 
     def after_val_epoch(
         self, runner: Runner, metrics: Optional[dict[str, float]] = None
@@ -346,6 +355,19 @@ def _search_backbone(model: nn.Module) -> nn.Module:
                 'the hook out of custom_hooks.'
             )
     return backbone
+
+
+def _refuse_averages(runner: Runner) -> None:
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook) and not isinstance(
+            hook.ema_model, SearchEMA
+        ):
+            raise UserError(
+                f'EMAHook with ema_type {type(hook.ema_model).__name__} '
+                'would average alphas and betas, and checkpoints would hold '
+                "the averages; set its ema_type to 'SearchEMA', which "
+                'averages the weights alone.'
+            )
 
 
 def _build_arch_dataloader(runner: Runner) -> torch.utils.data.DataLoader:

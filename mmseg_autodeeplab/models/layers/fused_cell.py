@@ -6,6 +6,7 @@ from typing import Optional
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
+from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from ...arch import PRIMITIVES, block_edges
 from ...errors import UserError
 from .operations import with_passed
 from .separable import Separable
+from .sync_norm import sync_batch_norm
 
 MAX_POOL, AVG_POOL, SKIP, SEP_3, SEP_5, ATROUS_3, ATROUS_5 = range(
     1, len(PRIMITIVES)
@@ -51,7 +53,7 @@ class FusedRelaxedCell(BaseModule):
         num_blocks (int): B.
         has_prev (bool): Whether state 1, the output before the previous one,
             exists. If not, its edges contribute nothing and are not built.
-        norm_cfg (dict): Norm of every convolution, batch norm.
+        norm_cfg (dict): Norm of every convolution, BN or SyncBN.
         partial_channels (int): k; with k > 1, the edges of a block mix the
             first C / k channels of its states, the others pass by.
     """
@@ -96,14 +98,14 @@ class FusedRelaxedCell(BaseModule):
             )
         self.norm = build_norm_layer(norm_cfg, len(NORMS) * width)[1]
         if (
-            type(self.norm) is not nn.BatchNorm2d
+            not isinstance(self.norm, (nn.BatchNorm2d, nn.SyncBatchNorm))
             or not self.norm.track_running_stats
             or self.norm.momentum is None
         ):
             raise UserError(
-                "form='fused' of the supernet needs a norm_cfg of type BN "
-                f'with running statistics, but found {norm_cfg}; take that, '
-                "or form='reference'."
+                "form='fused' of the supernet needs a norm_cfg of type BN or "
+                f'SyncBN with running statistics, but found {norm_cfg}; take '
+                "that, or form='reference'."
             )
         self.register_buffer(
             'stored_edges',
@@ -173,6 +175,9 @@ class FusedRelaxedCell(BaseModule):
                 self.norm.running_var,
             )
         ]
+        synchronised = (
+            isinstance(self.norm, nn.SyncBatchNorm) and get_world_size() > 1
+        )
         weights = weights[self.stored_edges]
         factors = (
             weights[:, SEP_3:].t().repeat_interleave(self.channels, dim=1)
@@ -187,6 +192,7 @@ class FusedRelaxedCell(BaseModule):
                     eps=self.norm.eps,
                     num_scales=1 if state == 1 else num_scales,
                     training=self.training,
+                    synchronised=synchronised,
                 ),
             )
             for state, pools, factor, conv, *norm in zip(
@@ -300,12 +306,14 @@ class _StateNorm:
         eps,
         num_scales,
         training,
+        synchronised,
     ) -> None:
         self.weight = weight
         self.bias = bias
         self.running = (running_mean, running_var)
         self.eps = eps
         self.training = training
+        self.synchronised = synchronised
         self.num_scales = num_scales
         if training:
             factors = factors.repeat(1, num_scales)
@@ -340,16 +348,19 @@ class _StateNorm:
             mean, var = (tensor[rows] for tensor in self.running)
             return F.batch_norm(x, mean, var, weight, bias, eps=self.eps)
         mean, var = self._batch[:, index]
-        out = F.batch_norm(
+        args = (
             x.reshape(-1, self.num_scales * width, *x.shape[2:]),
             mean,
             var,
             weight,
             bias,
-            training=True,
-            momentum=1.0,
-            eps=self.eps,
         )
+        if self.synchronised:
+            out = sync_batch_norm(*args, eps=self.eps)
+        else:
+            out = F.batch_norm(
+                *args, training=True, momentum=1.0, eps=self.eps
+            )
         return out.view_as(x)
 
 

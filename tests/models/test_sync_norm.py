@@ -1,0 +1,97 @@
+"""Two gloo processes with SyncBN, one with BN on both batches."""
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from mmengine.model import revert_sync_batchnorm
+from torch import distributed
+
+from mmseg_autodeeplab.models.layers.fused_cell import FusedRelaxedCell
+
+
+def cell(norm, affine):
+    torch.manual_seed(0)
+    return FusedRelaxedCell(
+        channels=4,
+        num_blocks=2,
+        has_prev=True,
+        norm_cfg=dict(type=norm, affine=affine, momentum=0.3),
+        partial_channels=1,
+    ).double()
+
+
+def run(cell, rows):
+    """Outputs, gradients and statistics of a loss on these images."""
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.double)
+
+    if cell.norm.affine:
+        for p in (cell.norm.weight, cell.norm.bias):
+            p.data = draw(*p.shape)
+    # Batches that differ in mean and spread.
+    images = draw(3, 4, 4, 7, 6) * (1 + torch.arange(4.0).view(-1, 1, 1, 1))
+    images = images + 3 * torch.arange(4).view(-1, 1, 1, 1)
+    weights, target = draw(5, 8), draw(2, 4, 8, 7, 6)
+    first, second, prev = leaves = [
+        image[rows].clone().requires_grad_() for image in images
+    ]
+    weights.requires_grad_()
+    outs = cell([first, second], prev, weights)
+    loss = sum((out * t[rows]).sum() for out, t in zip(outs, target))
+    loss.backward()
+    return dict(
+        outs=[out.detach() for out in outs],
+        leaves=[leaf.grad for leaf in leaves],
+        parameters=[p.grad for p in (weights, *cell.parameters())],
+        statistics=list(cell.buffers()),
+    )
+
+
+def work(rank, folder):
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
+    )
+    # Not halves: a rank may have fewer images than another.
+    rows = slice(0, 1) if rank == 0 else slice(1, 4)
+    results = [run(cell('SyncBN', affine), rows) for affine in (False, True)]
+    torch.save(results, f'{folder}/{rank}.pth')
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope='module')
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('sync')
+    mp.spawn(work, (str(folder),), nprocs=2)
+    return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
+
+
+@pytest.mark.parametrize('affine', [False, True])
+def test_two_ranks_are_one_process_with_both_batches(ranks, affine):
+    expected = run(cell('BN', affine), slice(None))
+    first, second = (results[affine] for results in ranks)
+
+    def close(found, key):
+        torch.testing.assert_close(found, expected[key], rtol=0, atol=1e-10)
+
+    for key in ('outs', 'leaves'):
+        close([torch.cat(pair) for pair in zip(first[key], second[key])], key)
+    # Of each rank's own loss: reduced by whoever reduces all gradients.
+    close(
+        [a + b for a, b in zip(first['parameters'], second['parameters'])],
+        'parameters',
+    )
+    for rank in (first, second):
+        close(rank['statistics'], 'statistics')
+
+
+def test_it_is_plain_where_there_is_one_process():
+    expected = run(cell('BN', True), slice(None))
+    for synchronised in (
+        cell('SyncBN', True),
+        revert_sync_batchnorm(cell('SyncBN', True)),
+    ):
+        torch.testing.assert_close(
+            run(synchronised, slice(None)), expected, rtol=0, atol=0
+        )
