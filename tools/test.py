@@ -60,8 +60,8 @@ def main():
     args = parse_args()
     cfg = cli.load_config(args)
     cli.check_keys(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator')
-    cli.check_checkpoint(args.checkpoint)
     cli.check_data(cfg, 'test')
+    weights = cli.read_checkpoint(args.checkpoint)['state_dict']
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         enable_visualization(cfg, args)
@@ -69,7 +69,10 @@ def main():
         enable_tta(cfg)
     if args.out:
         save_predictions(cfg, args.out)
-    Runner.from_cfg(cfg).test()
+    runner = Runner.from_cfg(cfg)
+    model = runner.model.module if args.tta else runner.model
+    cli.check_weights(model, args.checkpoint, weights)
+    runner.test()
 
 
 if __name__ == '__main__':
