@@ -70,8 +70,7 @@ def main():
     if args.out:
         save_predictions(cfg, args.out)
     runner = Runner.from_cfg(cfg)
-    model = runner.model.module if args.tta else runner.model
-    cli.check_weights(model, args.checkpoint, weights)
+    cli.check_weights(runner.model, args.checkpoint, weights)
     runner.test()
 
 

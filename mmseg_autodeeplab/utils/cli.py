@@ -212,10 +212,14 @@ def check_weights(model, path, weights):
     MMEngine itself would warn, and go on with random ones in their place.
 
     Args:
-        model (nn.Module): The model; the weights are loaded into it.
+        model (nn.Module): The model, maybe in wrappers; the weights are
+            loaded into it.
         path (str): Where they come from, for the message.
         weights (dict): The weights by name; others are ignored.
     """
+    while hasattr(model, 'module'):
+        model = model.module
+    weights = {k.removeprefix('module.'): v for k, v in weights.items()}
     try:
         missing = model.load_state_dict(weights, strict=False).missing_keys
     except RuntimeError as error:
