@@ -60,8 +60,8 @@ def main():
     args = parse_args()
     cfg = cli.load_config(args)
     cli.check_keys(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator')
+    cli.check_checkpoint(args.checkpoint)
     cli.check_data(cfg, 'test')
-    weights = cli.read_checkpoint(args.checkpoint)['state_dict']
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         enable_visualization(cfg, args)
@@ -69,6 +69,7 @@ def main():
         enable_tta(cfg)
     if args.out:
         save_predictions(cfg, args.out)
+    weights = cli.read_checkpoint(args.checkpoint)['state_dict']
     runner = Runner.from_cfg(cfg)
     cli.check_weights(runner.model, args.checkpoint, weights)
     runner.test()

@@ -94,18 +94,21 @@ class CheckedPipeline(Compose):
 def _failure(
     transform: Callable, error: Exception, image: str, label: str
 ) -> str:
+    reason = one_line(error)
     if isinstance(transform, LoadAnnotations):
         what = f'the label {label}'
     elif isinstance(transform, LoadImageFromFile):
         what = f'the image {image}'
+        if isinstance(error, AssertionError):  # It repeats the name alone.
+            reason = 'it does not decode'
     else:
         return (
             f'{type(transform).__name__} fails on the image {image} with the '
-            f'label {label} ({one_line(error)})'
+            f'label {label} ({reason})'
         )
     if isinstance(error, FileNotFoundError):
         return f'{what} does not exist'
-    return f'{what} does not decode ({one_line(error)}): replace the file'
+    return f'{what} cannot be read ({reason}): replace the file'
 
 
 def _size(shape: Sequence[int]) -> str:

@@ -118,11 +118,15 @@ def set_labels(path):
 
 
 BAD = [
-    ('images', truncate, 'the image {} does not decode (AssertionError: '),
-    ('images', write_text, 'the image {} does not decode (AssertionError: '),
+    ('images', truncate, 'the image {} cannot be read (it does not decode): '),
+    (
+        'images',
+        write_text,
+        'the image {} cannot be read (it does not decode): ',
+    ),
     ('images', Path.unlink, 'the image {} does not exist'),
-    ('labels', truncate, 'the label {} does not decode (OSError: image file '),
-    ('labels', write_text, 'the label {} does not decode (Unidentified'),
+    ('labels', truncate, 'the label {} cannot be read (OSError: image file '),
+    ('labels', write_text, 'the label {} cannot be read (Unidentified'),
     ('labels', Path.unlink, 'the label {} does not exist'),
     ('labels', widen, 'the label {} has 64 x 67 pixels, but the image '),
     ('labels', make_rgb, 'the label {} has 64 x 64 x 3 pixels, but the '),
@@ -170,7 +174,7 @@ def test_part_b_is_guarded(tmp_path, scenes, num_workers):
     for path in part_b:
         truncate(path)
     error = sentence(cfg)
-    named = error.partition('the label ')[2].partition(' does not decode')[0]
+    named = error.partition('the label ')[2].partition(' cannot be read')[0]
     assert Path(named) in part_b
 
 
@@ -237,7 +241,7 @@ def test_wrapped_data_sets_are_guarded(tmp_path, scenes):
     runner = Runner.from_cfg(cfg)
     loop = runner.train_loop
     runner.call_hook('before_run')
-    with pytest.raises(UserError, match=f'the image {path} does not decode'):
+    with pytest.raises(UserError, match=f'the image {path} cannot be read'):
         loop.dataloader.dataset[8 + 3]
 
 

@@ -99,7 +99,7 @@ def _restart(runner: Runner, loop: BaseLoop) -> None:
     and has the same seed; the global one of torch stays where it was.
     """
     cfg = copy.copy(runner.cfg.train_dataloader)
-    cfg.dataset = loop.dataloader.dataset
+    cfg.dataset = loop.dataloader.dataset  # guarded by now
     iterator = type(loop.dataloader_iterator)
     with torch.random.fork_rng(devices=[]):
         loop.dataloader = loop.dataloader_iterator = None
