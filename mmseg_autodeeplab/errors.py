@@ -1,5 +1,7 @@
 """The one exception that the tools print without a traceback."""
 
+import textwrap
+
 
 class UserError(ValueError):
     """A mistake in a user's config, file or data.
@@ -7,3 +9,10 @@ class UserError(ValueError):
     The message is one sentence that says what is wrong, what was found and
     what to do. ``tools/*.py`` print it alone and exit with status 1.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """Type and text of another's exception, short enough for a sentence."""
+    return textwrap.shorten(
+        f'{type(error).__name__}: {error}', 200, placeholder=' ...'
+    )

@@ -5,8 +5,10 @@ import copy
 import datetime
 import gc
 import os.path as osp
+import tempfile
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
@@ -17,7 +19,7 @@ from mmseg_autodeeplab.arch import (
     decode,
     random_architecture,
 )
-from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.errors import UserError, one_line
 from mmseg_autodeeplab.utils import cli
 from mmseg_autodeeplab.utils.files import write_atomically
 
@@ -88,16 +90,19 @@ def load_search(file):
     try:
         weights = checkpoint['state_dict']
         alphas, betas = (
-            weights[f'backbone.{name}'].float().numpy()
+            as_array(weights[f'backbone.{name}'])
             for name in ('alphas', 'betas')
         )
         meta = checkpoint['meta']
-        cfg = Config.fromstring(meta['cfg'], '.py')
+        iteration = meta.get('iter')
+        if not isinstance(iteration, (int, type(None))):
+            raise TypeError(f'iter is of type {type(iteration).__name__}')
+        cfg = read_config(meta['cfg'])
     except (KeyError, TypeError) as error:
         raise UserError(
-            f'{file} is not the checkpoint of a search '
-            f'({type(error).__name__}: {error}); give an iter_*.pth that '
-            'tools/train.py wrote with a search config.'
+            f'{file} is not the checkpoint of a search ({one_line(error)}); '
+            'give an iter_*.pth that tools/train.py wrote with a search '
+            'config.'
         ) from error
     try:
         architecture = decode(alphas, betas)
@@ -105,9 +110,38 @@ def load_search(file):
         raise UserError(f'{file}: {error}') from error
     return architecture.with_provenance(
         checkpoint=osp.basename(file),
-        iteration=meta.get('iter'),
+        iteration=iteration,
         date=datetime.datetime.now().isoformat(timespec='seconds'),
     ), cfg
+
+
+def as_array(weight):
+    """A parameter as an array of floats."""
+    if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
+        raise TypeError('alphas and betas must be tensors of floats')
+    return weight.detach().float().numpy()
+
+
+def read_config(text):
+    """The config of a search, as its checkpoint has it.
+
+    Raises:
+        TypeError: It is none.
+    """
+    # Config.fromstring would leave a file behind where the text is broken.
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, 'search.py')
+        try:
+            file.write_text(text, encoding='utf-8')
+            cfg = Config.fromfile(file)
+        except Exception as error:  # A config is code: anything may go wrong.
+            raise TypeError(f'its config has a {one_line(error)}') from error
+    for key in ('data_preprocessor', 'test_cfg', 'decode_head'):
+        if not isinstance(cfg.get('model'), dict) or key not in cfg.model:
+            raise TypeError(f'its config has no model.{key}')
+    if not isinstance(cfg.get('train_dataloader'), dict):
+        raise TypeError('its config has no train_dataloader')
+    return cfg
 
 
 def build_retrain_config(search: Config, architecture: Architecture) -> Config:
@@ -197,12 +231,12 @@ def main():
 
     cfg = build_retrain_config(search, architecture)
     cfg.work_dir = osp.join(out_dir, 'retrain')
-    architecture.dump(json_file)
-    write_atomically(
-        config_file,
+    text = (
         '# Written by tools/decode.py, from\n'
-        f'# {dict(architecture.provenance)}\n{cfg.pretty_text}',
+        f'# {dict(architecture.provenance)}\n{cfg.pretty_text}'
     )
+    architecture.dump(json_file)
+    write_atomically(config_file, text)
 
     print(
         f'{architecture.describe()}\n\n'

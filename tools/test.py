@@ -72,8 +72,11 @@ def main():
         enable_tta(cfg)
     if args.out:
         save_predictions(cfg, args.out)
+    weights = cli.read_checkpoint(args.checkpoint)['state_dict']
     cli.start_processes(cfg)
-    Runner.from_cfg(cfg).test()
+    runner = Runner.from_cfg(cfg)
+    cli.check_weights(runner.model, args.checkpoint, weights)
+    runner.test()
 
 
 if __name__ == '__main__':

@@ -42,7 +42,7 @@ def main():
         )
     cli.check_data(cfg, 'train', 'val')
     if cfg.get('load_from'):
-        cli.check_checkpoint(cfg.load_from)
+        cli.load_weights(cfg.load_from)
     cli.check_work_dir(cfg.work_dir)
     cfg.resume = args.resume or cfg.get('resume', False)
     cli.start_processes(cfg)

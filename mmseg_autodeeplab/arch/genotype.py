@@ -1,6 +1,7 @@
 """An architecture as data: frozen, validated, JSON in and out."""
 
 import json
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -13,6 +14,11 @@ SCHEMA = 'mmseg_autodeeplab/architecture'
 VERSION = 1
 _FIELD_NAMES = ('schema', 'version', 'cell', 'path', 'provenance')
 _FIELDS = f'an architecture has the fields {", ".join(_FIELD_NAMES)}'
+MAX_CHARACTERS = 10**6  # of a file; those of the paper's space have 2000
+MAX_DEPTH = 32  # of the provenance: json reads deeper than it writes
+# Of bounded depth, length and time.
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
 DECODABLE = PRIMITIVES[1:]  # 'none' is part of the search, never of a result
 
 
@@ -34,12 +40,31 @@ class Stage(NamedTuple):
 
 
 def _refuse(name: str, found: Any, allowed: str) -> None:
-    raise UserError(f'{name} is {_short(found)}, but must be {allowed}.')
+    raise UserError(f'{name} is {short(found)}, but must be {allowed}.')
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def short(value: Any) -> str:
+    """At most 60 characters of a value of any size, on one line."""
+    text = _REPR.repr(value)
     return text if len(text) <= 60 else text[:57] + '...'
+
+
+def _is_nested_within(value: Any, depth: int) -> bool:
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return True
+    return depth > 0 and all(_is_nested_within(v, depth - 1) for v in value)
+
+
+def _without_duplicates(pairs: list) -> dict:
+    """An object of JSON, whose later keys would replace earlier ones."""
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in data if names.count(name) > 1)
+        raise ValueError(f'the key {short(twice)} stands there twice')
+    return data
 
 
 def _is_int(value: Any) -> bool:
@@ -72,6 +97,12 @@ class Architecture:
         object.__setattr__(self, 'path', _parse_path(self.path))
         if not isinstance(self.provenance, Mapping):
             _refuse('provenance', self.provenance, 'an object')
+        if not _is_nested_within(self.provenance, MAX_DEPTH):
+            _refuse(
+                'provenance',
+                self.provenance,
+                f'nested at most {MAX_DEPTH} deep',
+            )
 
     @property
     def num_blocks(self) -> int:
@@ -128,7 +159,7 @@ class Architecture:
             for name in data:
                 if name not in _FIELD_NAMES:
                     raise UserError(
-                        f'the field {_short(name)} is unknown; {_FIELDS}.'
+                        f'the field {short(name)} is unknown; {_FIELDS}.'
                     )
             if data.get('schema', SCHEMA) != SCHEMA:
                 _refuse('schema', data['schema'], repr(SCHEMA))
@@ -161,13 +192,22 @@ class Architecture:
         """
         try:
             with open(file, encoding='utf-8') as f:
-                data = json.load(f)
+                text = f.read(MAX_CHARACTERS + 1)
+            if len(text) > MAX_CHARACTERS:
+                raise UserError(
+                    f'{file}: this is too large, since an architecture file '
+                    f'has at most {MAX_CHARACTERS} characters; give an '
+                    'architecture.json as tools/decode.py writes it.'
+                )
+            data = json.loads(text, object_pairs_hook=_without_duplicates)
         except OSError as e:
             raise UserError(
                 f'{file}: the architecture file cannot be read '
                 f'({e.strerror}); give the path of an '
                 'architecture.json.'
             ) from e
+        except UserError:
+            raise
         except (ValueError, RecursionError) as e:
             raise UserError(
                 f'{file}: this is not valid JSON ({e}); give an '

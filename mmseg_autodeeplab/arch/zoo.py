@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Union
 
 from ..errors import UserError
-from .genotype import Architecture, Connection
+from .genotype import Architecture, Connection, short
 
 ZOO = {
     # hnasnet in the authors' code (tensorflow/models, research/deeplab):
@@ -46,7 +46,7 @@ def get_architecture(arch: Union[str, Mapping, Architecture]) -> Architecture:
         if arch.endswith('.json'):
             return Architecture.load(arch)
     raise UserError(
-        f'arch is {arch!r}, but must be a name in the zoo '
+        f'arch is {short(arch)}, but must be a name in the zoo '
         f'({", ".join(ZOO)}), the path of a .json file or a dict with cell '
         'and path.'
     )

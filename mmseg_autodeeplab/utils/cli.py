@@ -14,7 +14,7 @@ from mmengine.utils import scandir
 from mmseg.registry import DATASETS
 from torch import distributed
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 
 # What to do about errors of the file system.
 _FULL = (
@@ -229,34 +229,92 @@ def check_work_dir(folder):
         ) from error
 
 
+def load_weights(path):
+    """Load what MMEngine takes for ``load_from`` onto the CPU.
+
+    Args:
+        path (str): Path or address of the file.
+
+    Returns:
+        dict: A checkpoint, or weights alone.
+
+    Raises:
+        UserError: It is missing, or cannot be read as one.
+    """
+    check_checkpoint(path)
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except UserError:
+        raise
+    except Exception as error:  # Broken archives and pickles raise anything.
+        raise UserError(
+            f'{path} cannot be read as a checkpoint ({one_line(error)})'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(
+            f'{path} is not a checkpoint, since it holds a '
+            f'{type(checkpoint).__name__} where a dict should be'
+        )
+    return checkpoint
+
+
 def read_checkpoint(path):
-    """Load a checkpoint onto the CPU.
+    """Load a checkpoint of MMEngine onto the CPU.
 
     Args:
         path (str): Path or address of the checkpoint.
 
     Returns:
-        dict: The checkpoint; it has a ``state_dict``.
+        dict: The checkpoint; it has a ``state_dict`` and, if any, a ``meta``
+        that are dicts.
 
     Raises:
-        UserError: It is missing, cannot be read, or has no ``state_dict``.
+        UserError: It is missing, cannot be read, or is none.
     """
-    check_checkpoint(path)
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except Exception as error:  # Broken archives and pickles raise anything.
-        raise UserError(
-            f'{path} cannot be read as a checkpoint '
-            f'({type(error).__name__}: {error})'
-        ) from error
-    if not isinstance(checkpoint, dict) or not isinstance(
-        checkpoint.get('state_dict'), dict
+    checkpoint = load_weights(path)
+    weights = checkpoint.get('state_dict')
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) for name in weights
     ):
         raise UserError(
             f'{path} is not a checkpoint of MMEngine, since it has no '
             'state_dict; give an iter_*.pth that tools/train.py wrote'
         )
+    if not isinstance(checkpoint.get('meta', {}), dict):
+        raise UserError(
+            f'{path} is not a checkpoint of MMEngine, since its meta is no '
+            'dict; give an iter_*.pth that tools/train.py wrote'
+        )
     return checkpoint
+
+
+def check_weights(model, path, weights):
+    """Raise a :class:`UserError` unless weights are all those of a model.
+
+    MMEngine itself would warn, and go on with random ones in their place.
+
+    Args:
+        model (nn.Module): The model, maybe in wrappers; the weights are
+            loaded into it.
+        path (str): Where they come from, for the message.
+        weights (dict): The weights by name; others are ignored.
+    """
+    while hasattr(model, 'module'):
+        model = model.module
+    weights = {k.removeprefix('module.'): v for k, v in weights.items()}
+    try:
+        missing = model.load_state_dict(weights, strict=False).missing_keys
+    except RuntimeError as error:
+        raise UserError(
+            f'{path} does not fit the model of the config ({one_line(error)})'
+        ) from error
+    # As MMEngine does: a count that batch norm may lack.
+    missing = [key for key in missing if 'num_batches_tracked' not in key]
+    if missing:
+        raise UserError(
+            f'{path} does not fit the model of the config, since it lacks '
+            f'{len(missing)} of its weights, {missing[0]} for one'
+        )
 
 
 def check_data(cfg, *parts):
@@ -314,6 +372,14 @@ def _check_dataset(dataset, key, labels):
                 f'{path} does not exist: check data_root and data_prefix of '
                 f'{key}, or pass --cfg-options {key}.data_root=FOLDER'
             )
+
+    ann_file = osp.join(root, dataset.get('ann_file') or '')
+    if osp.isfile(ann_file):
+        with open(ann_file, 'rb') as file:
+            if not file.read().strip():
+                raise UserError(
+                    f'{ann_file} lists no image: check ann_file of {key}'
+                )
 
     images = prefix.get('img_path')
     suffix = dataset.get('img_suffix') or _default(cls, 'img_suffix')

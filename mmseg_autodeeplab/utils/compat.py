@@ -22,7 +22,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint
 from mmengine.utils import dl_utils, package_utils
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 
 
 def close_gaps():
@@ -105,11 +105,22 @@ def load_from_local(filename, map_location):
 
     Returns:
         dict: The checkpoint.
+
+    Raises:
+        UserError: The file cannot be read as one.
     """
     filename = osp.expanduser(filename)
     if not osp.isfile(filename):
         raise FileNotFoundError(f'{filename} can not be found.')
-    return torch.load(filename, map_location=map_location, weights_only=False)
+    try:
+        return torch.load(
+            filename, map_location=map_location, weights_only=False
+        )
+    except Exception as error:  # Broken archives and pickles raise anything.
+        raise UserError(
+            f'{filename} cannot be read as a checkpoint ({one_line(error)}): '
+            'it is damaged or another kind of file, so give another one'
+        ) from error
 
 
 def load_url(url, **kwargs):

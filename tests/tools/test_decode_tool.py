@@ -296,7 +296,7 @@ def diverged(tmp_path):
         (truncated, 'cannot be read as a checkpoint'),
         (text_file, 'cannot be read as a checkpoint'),
         (not_a_search, 'is not the checkpoint of a search'),
-        (bare_weights, 'has no state_dict'),
+        (bare_weights, 'holds a list where a dict should be'),
         (diverged, 'not finite'),
     ],
 )

@@ -38,6 +38,10 @@ def demo(tmp_path):
             'set crop_size to 33 or more',
         ),
         ('model.backbone.num_layers=2', 'needs num_layers >= 3'),
+        (
+            'model.decode_head.num_classes=19',
+            'num_classes=19, but ShapesDataset has 6 classes',
+        ),
         ('custom_hooks.0.begin=300', 'begin is 300, but the search ends'),
         (
             'val_dataloader=None',

@@ -45,4 +45,5 @@ default_hooks = dict(
     finite_loss=dict(type='FiniteLossHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    data_guard=dict(type='DataGuardHook'),
 )
