@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.utils import cli
+from mmseg_autodeeplab.utils.latest_checkpoint import resume_latest
 
 
 def parse_args():
@@ -16,7 +17,8 @@ def parse_args():
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='resume from the latest checkpoint in the work dir',
+        help='resume from the newest complete checkpoint in the work dir; '
+        'from another one: --cfg-options resume=True load_from=FILE',
     )
     parser.add_argument(
         '--amp', action='store_true', help='train in mixed precision'
@@ -41,10 +43,15 @@ def main():
             'available: train without it'
         )
     cli.check_data(cfg, 'train', 'val')
+    notices = []
+    if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
+        notices = resume_latest(cfg)
     if cfg.get('load_from'):
         cli.check_checkpoint(cfg.load_from)
-    cfg.resume = args.resume or cfg.get('resume', False)
-    Runner.from_cfg(cfg).train()
+    runner = Runner.from_cfg(cfg)
+    for notice in notices:
+        runner.logger.info(notice)
+    runner.train()
 
 
 if __name__ == '__main__':

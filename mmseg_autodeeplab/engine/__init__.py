@@ -1,5 +1,5 @@
 """What the runner needs for a search and a retraining."""
 
-from .hooks import ArchSearchHook, ScheduledDropPathHook
+from .hooks import ArchSearchHook, ExactResumeHook, ScheduledDropPathHook
 
-__all__ = ['ArchSearchHook', 'ScheduledDropPathHook']
+__all__ = ['ArchSearchHook', 'ExactResumeHook', 'ScheduledDropPathHook']

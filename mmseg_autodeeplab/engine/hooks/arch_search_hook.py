@@ -22,6 +22,7 @@ from ...datasets import SplitInfiniteSampler
 from ...errors import UserError
 from .bare_model import bare_model
 from .cost_term import CostTerm
+from .search_identity import check_identity, search_identity
 
 DATA_BATCH = Optional[Union[dict, tuple, list]]
 ARCHITECTURE_FILE = 'architecture.json'
@@ -80,7 +81,7 @@ class ArchSearchHook(Hook):
     priority = 'ABOVE_NORMAL'
 
     STATE_KEY = 'arch_search'
-    STATE_VERSION = 1
+    STATE_VERSION = 2
 
     def __init__(
         self,
@@ -170,10 +171,16 @@ class ArchSearchHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the state of the architecture half."""
-        checkpoint[self.STATE_KEY] = self._state_dict()
+        checkpoint[self.STATE_KEY] = dict(
+            self._state_dict(), identity=_identity(runner)
+        )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the state until the optimizer exists."""
+        """Keep the state until the optimizer exists, if it is of this search.
+
+        Raises:
+            UserError: It is of another search, or of another version.
+        """
         if not runner._resume:
             return
         if self.STATE_KEY not in checkpoint:
@@ -183,7 +190,16 @@ class ArchSearchHook(Hook):
                 'from a checkpoint that ArchSearchHook saw, or start anew '
                 'with load_from.'
             )
-        self._resumed_state = checkpoint[self.STATE_KEY]
+        state = checkpoint[self.STATE_KEY]
+        if state['version'] != self.STATE_VERSION:
+            raise UserError(
+                f'The search state in the checkpoint has version '
+                f'{state["version"]}, but this version of mmseg_autodeeplab '
+                f'reads version {self.STATE_VERSION}; resume with the version '
+                'that wrote it.'
+            )
+        check_identity(state['identity'], _identity(runner))
+        self._resumed_state = state
 
     def _next_batch(self) -> dict:
         self._num_batches += 1
@@ -307,13 +323,6 @@ class ArchSearchHook(Hook):
         return state
 
     def _load_state_dict(self, state: dict) -> None:
-        if state['version'] != self.STATE_VERSION:
-            raise UserError(
-                f'The search state in the checkpoint has version '
-                f'{state["version"]}, but this version of mmseg_autodeeplab '
-                f'reads version {self.STATE_VERSION}; resume with the version '
-                'that wrote it.'
-            )
         self._optimizer.load_state_dict(state['optimizer'])
         if self._scaler is not None and 'scaler' in state:
             self._scaler.load_state_dict(state['scaler'])
@@ -333,6 +342,13 @@ def _search_backbone(model: nn.Module) -> nn.Module:
                 'the hook out of custom_hooks.'
             )
     return backbone
+
+
+def _identity(runner: Runner) -> dict:
+    backbone = _search_backbone(bare_model(runner))
+    return search_identity(
+        backbone.arch_parameters(), runner.train_dataloader.sampler
+    )
 
 
 def _build_arch_dataloader(runner: Runner) -> torch.utils.data.DataLoader:
