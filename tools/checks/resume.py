@@ -23,8 +23,6 @@ from pathlib import Path
 
 import torch
 
-from mmseg_autodeeplab.utils import cli
-
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
 MAX_ITERS, INTERVAL = 24, 4
@@ -158,17 +156,32 @@ def descendants(pid):
 
 
 def stop(process, name):
-    """Stop a run by a signal: the process alone, or all of them by SIGKILL."""
-    number = getattr(signal, name)
-    if number != signal.SIGKILL:
-        process.send_signal(number)
-    else:
-        for pid in list(descendants(process.pid)):
+    """Stop a run by a signal, and wait for all of its processes.
+
+    SIGKILL goes to each of them, the others, as Ctrl-C does, to the group of
+    the command; torchrun hands them on.
+    """
+    pids = list(descendants(process.pid))
+    if name == 'SIGKILL':
+        for pid in pids:
             try:
-                os.kill(pid, number)
+                os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:  # Ended meanwhile.
                 pass
+    else:
+        os.killpg(process.pid, getattr(signal, name))
     process.wait()
+    while any(map(is_running, pids)):
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        stat = Path(f'/proc/{pid}/stat').read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(')')[2].split()[0] != 'Z'
 
 
 def stop_after(process, checkpoint, seconds, name):
@@ -182,7 +195,7 @@ def stop_after(process, checkpoint, seconds, name):
 
 def final_state(work_dir, checkpoint=f'iter_{MAX_ITERS}.pth'):
     """What two runs have in common if they are the same to the last bit."""
-    checkpoint = cli.read_checkpoint(str(work_dir / checkpoint))
+    checkpoint = torch.load(work_dir / checkpoint, weights_only=False)
     architecture = json.loads((work_dir / 'architecture.json').read_text())
     del architecture['provenance']['date']
     info = checkpoint['message_hub']['runtime_info']
@@ -262,6 +275,8 @@ def check(work_dir, args, rng):
 
 def main():
     args = parse_args()
+    # In the background of a script it is ignored, and so it would be below.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         work_dir = Path(args.work_dir or temporary).resolve()
@@ -296,7 +311,8 @@ def main():
     failed = sum(bool(row['differences']) for row in rows)
     if failed:
         raise SystemExit(f'Error: {failed} of {len(rows)} runs differ')
-    print(f'{len(rows)} stops, no difference')
+    stopped = sum(row['status'] != 0 for row in rows)
+    print(f'{stopped} runs stopped before the end, no difference')
 
 
 if __name__ == '__main__':

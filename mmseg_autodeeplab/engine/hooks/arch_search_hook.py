@@ -344,13 +344,6 @@ def _search_backbone(model: nn.Module) -> nn.Module:
     return backbone
 
 
-def _identity(runner: Runner) -> dict:
-    backbone = _search_backbone(bare_model(runner))
-    return search_identity(
-        backbone.arch_parameters(), runner.train_dataloader.sampler
-    )
-
-
 def _build_arch_dataloader(runner: Runner) -> torch.utils.data.DataLoader:
     """The training loader once more, on part B of the same dataset."""
     train_dataloader = runner.train_dataloader
@@ -407,3 +400,10 @@ def _set_aside(runner: Runner) -> None:
         runner.logger.info(
             f'The {ARCHITECTURE_FILE} of an earlier search is now {aside}.'
         )
+
+
+def _identity(runner: Runner) -> dict:
+    backbone = _search_backbone(bare_model(runner))
+    return search_identity(
+        backbone.arch_parameters(), runner.train_dataloader.sampler
+    )
