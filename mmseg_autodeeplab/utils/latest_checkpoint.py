@@ -66,10 +66,10 @@ def resume_latest(cfg: Config):
             f'No checkpoint to resume from in {folder}: the run starts anew.',
         ]
     cfg.load_from = file
-    randomness = cfg.setdefault('randomness', dict(seed=None))
+    randomness = cfg.get('randomness') or {}
     if randomness.get('seed') is None:
-        meta = cli.read_checkpoint(file)['meta']
-        randomness['seed'] = meta.get('seed')
+        seed = cli.read_checkpoint(file)['meta'].get('seed')
+        cfg.randomness = dict(randomness, seed=seed)
     return [*notices, f'Resuming from {file}.']
 
 

@@ -75,7 +75,7 @@ def test_the_checkpoint_goes_before_that_of_the_config(tmp_path, write):
     file = write('iter_5.pth')
     cfg = Config(dict(work_dir=str(tmp_path), load_from='coco.pth'))
     resume_latest(cfg)
-    assert cfg.load_from == file
+    assert (cfg.load_from, cfg.randomness.seed) == (file, 7)
 
 
 @pytest.mark.parametrize('seed,expected', [(None, 7), (3, 3)])

@@ -1,6 +1,6 @@
 """A resumed run ends where the run that was never stopped ends."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Optional
 
@@ -152,11 +152,11 @@ class ExactResumeHook(Hook):
                         f'{name} is {value}, but was {self._state[name]} at '
                         'the checkpoint'
                     )
-        if now_accumulated := runner.iter % getattr(
+        if pending := runner.iter % getattr(
             runner.optim_wrapper, '_accumulative_counts', 1
         ):
             yield (
-                f'gradients of {now_accumulated} iterations were accumulated '
+                f'gradients of {pending} iterations were accumulated '
                 'and not yet applied'
             )
         if get_device() != 'cpu':
@@ -168,7 +168,7 @@ class ExactResumeHook(Hook):
         if get_rank() < len(states):
             set_random_states(states[get_rank()])
         loop = runner.train_loop
-        loop._decide_current_val_interval()
+        loop._decide_current_val_interval()  # As after every iteration.
         if (
             runner.val_loop is not None
             and loop.iter >= loop.val_begin
@@ -195,7 +195,9 @@ def _conditions(runner: Runner) -> dict:
     )
 
 
-def _calling_after(count: int, batches: Iterator, function: Any) -> Iterator:
+def _calling_after(
+    count: int, batches: Iterator, function: Callable[[], None]
+) -> Iterator:
     """The same batches, and a call once ``count`` of them have passed."""
     for passed, batch in enumerate(batches, 1):
         if passed == count:
