@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.utils import cli
+from mmseg_autodeeplab.utils.latest_checkpoint import resume_latest
 
 
 def parse_args():
@@ -16,7 +17,8 @@ def parse_args():
     parser.add_argument(
         '--resume',
         action='store_true',
-        help='resume from the latest checkpoint in the work dir',
+        help='resume from the newest complete checkpoint in the work dir; '
+        'from another one: --cfg-options resume=True load_from=FILE',
     )
     parser.add_argument(
         '--amp', action='store_true', help='train in mixed precision'
@@ -44,9 +46,14 @@ def main():
     if cfg.get('load_from'):
         cli.load_weights(cfg.load_from)
     cli.check_work_dir(cfg.work_dir)
-    cfg.resume = args.resume or cfg.get('resume', False)
+    notices = []
+    if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
+        notices = resume_latest(cfg)
     cli.start_processes(cfg)
-    Runner.from_cfg(cfg).train()
+    runner = Runner.from_cfg(cfg)
+    for notice in notices:
+        runner.logger.info(notice)
+    runner.train()
 
 
 if __name__ == '__main__':

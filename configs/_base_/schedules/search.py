@@ -46,4 +46,5 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
     data_guard=dict(type='DataGuardHook'),
+    exact_resume=dict(type='ExactResumeHook'),
 )

@@ -26,6 +26,7 @@ from .bare_model import bare_model
 from .checkpoint_due import checkpoint_is_due
 from .cost_term import CostTerm
 from .finite_loss_hook import FiniteLossHook
+from .search_identity import check_identity, search_identity
 
 DATA_BATCH = Optional[Union[dict, tuple, list]]
 ARCHITECTURE_FILE = 'architecture.json'
@@ -84,7 +85,7 @@ class ArchSearchHook(Hook):
     priority = 'ABOVE_NORMAL'
 
     STATE_KEY = 'arch_search'
-    STATE_VERSION = 1
+    STATE_VERSION = 2
 
     def __init__(
         self,
@@ -178,10 +179,16 @@ class ArchSearchHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the state of the architecture half."""
-        checkpoint[self.STATE_KEY] = self._state_dict()
+        checkpoint[self.STATE_KEY] = dict(
+            self._state_dict(), identity=_identity(runner)
+        )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the state until the optimizer exists."""
+        """Keep the state until the optimizer exists, if it is of this search.
+
+        Raises:
+            UserError: It is of another search, or of another version.
+        """
         if not runner._resume:
             return
         if self.STATE_KEY not in checkpoint:
@@ -191,7 +198,16 @@ class ArchSearchHook(Hook):
                 'from a checkpoint that ArchSearchHook saw, or start anew '
                 'with load_from.'
             )
-        self._resumed_state = checkpoint[self.STATE_KEY]
+        state = checkpoint[self.STATE_KEY]
+        if state['version'] != self.STATE_VERSION:
+            raise UserError(
+                f'The search state in the checkpoint has version '
+                f'{state["version"]}, but this version of mmseg_autodeeplab '
+                f'reads version {self.STATE_VERSION}; resume with the version '
+                'that wrote it.'
+            )
+        check_identity(state['identity'], _identity(runner))
+        self._resumed_state = state
 
     def _next_batch(self) -> dict:
         self._num_batches += 1
@@ -325,13 +341,6 @@ class ArchSearchHook(Hook):
         return state
 
     def _load_state_dict(self, state: dict) -> None:
-        if state['version'] != self.STATE_VERSION:
-            raise UserError(
-                f'The search state in the checkpoint has version '
-                f'{state["version"]}, but this version of mmseg_autodeeplab '
-                f'reads version {self.STATE_VERSION}; resume with the version '
-                'that wrote it.'
-            )
         self._optimizer.load_state_dict(state['optimizer'])
         if self._scaler is not None and 'scaler' in state:
             self._scaler.load_state_dict(state['scaler'])
@@ -426,3 +435,10 @@ def _set_aside(runner: Runner) -> None:
         runner.logger.info(
             f'The {ARCHITECTURE_FILE} of an earlier search is now {aside}.'
         )
+
+
+def _identity(runner: Runner) -> dict:
+    backbone = _search_backbone(bare_model(runner))
+    return search_identity(
+        backbone.arch_parameters(), runner.train_dataloader.sampler
+    )
