@@ -100,20 +100,40 @@ class Stopped(Exception):
 @pytest.mark.parametrize('stop', [3, 6])
 def test_a_validation_is_caught_up(tmp_path, monkeypatch, stop):
     """The checkpoint is written before it, its metrics are in no file."""
-    straight = train(config(tmp_path, 'straight'))
-    validate = ValLoop.run
+    validate, found, stops = ValLoop.run, [], []
 
-    def validate_or_stop(self):
-        if self.runner.iter == stop:
+    def recorded(self):
+        if self.runner.iter in stops:
             raise Stopped
-        return validate(self)
+        metrics = validate(self)
+        found.append((self.runner.iter, metrics['mIoU']))
+        return metrics
 
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(ValLoop, 'run', validate_or_stop)
+    monkeypatch.setattr(ValLoop, 'run', recorded)
+    straight = train(config(tmp_path, 'straight'))
+    expected = [value for value in found if value[0] >= stop]
+    stops.append(stop)
+    with pytest.raises(Stopped):
         train(config(tmp_path, 'stopped'))
+    found.clear()
+    stops.clear()
     file = tmp_path / 'stopped' / f'iter_{stop}.pth'
     stopped = train(config(tmp_path, 'stopped', file))
+    assert found == expected
     assert differences(straight, stopped) == []
+
+
+def test_validation_does_not_disturb_training(tmp_path):
+    """Its data are random, too, in these tests."""
+    ends = []
+    for interval in (3, 6):
+        cfg = config(tmp_path, f'every_{interval}')
+        cfg.train_cfg.val_interval = interval
+        file = train(cfg) / 'iter_6.pth'
+        ends.append(torch.load(file, weights_only=False))
+    for key in ('state_dict', 'exact_resume'):
+        found = check_resume.differences(*(end[key] for end in ends))
+        assert list(found) == []
 
 
 def test_the_comparison_sees_randomness(tmp_path):

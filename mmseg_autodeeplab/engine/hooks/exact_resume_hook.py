@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 from mmengine.device import get_device
 from mmengine.dist import all_gather_object, all_reduce_params, get_rank
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
@@ -167,6 +167,10 @@ class ExactResumeHook(Hook):
         states = self._state['random'] if self._state else []
         if get_rank() < len(states):
             set_random_states(states[get_rank()])
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                # It saves again after a best validation, if it ever saved.
+                hook.last_ckpt = runner.message_hub.get_info('last_ckpt')
         loop = runner.train_loop
         loop._decide_current_val_interval()  # As after every iteration.
         if (
