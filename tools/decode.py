@@ -38,8 +38,6 @@ SEARCH_KEYS = (
     'launcher',
     'model_wrapper_cfg',
 )
-# Hooks of a search: EMAHook has the averages of a supernet there.
-SEARCH_HOOKS = ('ArchSearchHook', 'EMAHook')
 # ... and variables of configs, whose values stand where they were used.
 VARIABLES = (
     'crop_size',
@@ -52,6 +50,8 @@ VARIABLES = (
     'test_pipeline',
     'train_pipeline',
 )
+# Hooks of a search: EMAHook has the averages of a supernet there.
+SEARCH_HOOKS = ('ArchSearchHook', 'EMAHook')
 
 
 def parse_args():
