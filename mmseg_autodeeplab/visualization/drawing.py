@@ -6,6 +6,7 @@ import os.path as osp
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from matplotlib.path import Path
@@ -108,18 +109,17 @@ def draw_path(architecture: Architecture) -> Figure:
 
     right, lowest = place(count - 1, len(RATES) - 1)
     fig, ax = _canvas(-4.5, right + 1.5, lowest - 4.6, 1.5)
+    nodes, transitions = [], []
     for layer in range(count):
+        _text(ax, place(layer, 0)[0], lowest - 2, f'{layer + 1}')
         for level in levels_at(layer):
-            end = place(layer, level)
-            for source, _ in incoming(layer, level):
-                ax.plot(
-                    *zip(place(layer - 1, source), end),
-                    color=FAINT,
-                    lw=0.8,
-                    zorder=1,
-                )
-            ax.add_patch(Circle(end, 0.35, fc='white', ec=FAINT, zorder=2))
-        _text(ax, end[0], lowest - 2, f'{layer + 1}')
+            nodes.append(place(layer, level))
+            transitions += [
+                (place(layer - 1, source), nodes[-1])
+                for source, _ in incoming(layer, level)
+            ]
+    ax.add_collection(LineCollection(transitions, colors=FAINT, lw=0.8))
+    ax.plot(*zip(*nodes), 'o', c=FAINT, mfc='white', ms=6, zorder=2)
     for level, rate in enumerate(RATES):
         _text(ax, -2.4, -3 * level, f'{rate}')
     _text(ax, right / 2, lowest - 3.8, 'layer')
@@ -129,9 +129,7 @@ def draw_path(architecture: Architecture) -> Figure:
     chosen = [place(-1, 0)] + [
         place(layer, level) for layer, level in enumerate(architecture.levels)
     ]
-    ax.plot(*zip(*chosen), color=CHOSEN, lw=2.5, zorder=3)
-    for point in chosen:
-        ax.add_patch(Circle(point, 0.6, fc=CHOSEN, ec=CHOSEN, zorder=3))
+    ax.plot(*zip(*chosen), 'o-', c=CHOSEN, lw=2.5, ms=10, zorder=3)
     return fig
 
 
