@@ -1,5 +1,13 @@
 """What the runner needs for a search and a retraining."""
 
-from .hooks import ArchSearchHook, ScheduledDropPathHook
+from .hooks import (
+    ArchSearchHook,
+    ScheduledDropPathHook,
+    SearchVisualizationHook,
+)
 
-__all__ = ['ArchSearchHook', 'ScheduledDropPathHook']
+__all__ = [
+    'ArchSearchHook',
+    'ScheduledDropPathHook',
+    'SearchVisualizationHook',
+]

@@ -1,6 +1,9 @@
-"""Pictures of architectures."""
+"""Pictures of architectures and of their search."""
 
 from .drawing import (
+    as_image,
+    draw_alphas,
+    draw_betas,
     draw_cell,
     draw_path,
     drawing_files,
@@ -9,6 +12,9 @@ from .drawing import (
 )
 
 __all__ = [
+    'as_image',
+    'draw_alphas',
+    'draw_betas',
     'draw_cell',
     'draw_path',
     'drawing_files',

@@ -1,19 +1,22 @@
-"""Cells and paths as pictures."""
+"""Cells, paths, alphas and betas as pictures."""
 
 import io
 import os.path as osp
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path
 
 from ..arch import RATES, Architecture, incoming, levels_at
 from ..utils.files import write_atomically
 from .cell_layout import BOX, INPUT_WIDTH, CellLayout, Points
+from .heat_map import HeatMap, alpha_map, beta_map, operation_name
 
 FORMATS = ('svg', 'png')
 # Okabe and Ito's colours, which everyone tells apart, by the first word of a
@@ -26,6 +29,9 @@ COLORS = dict(
     atrous='#F2B233',
 )
 INK, FAINT, CHOSEN = '#222222', '#B8B8B8', '#0072B2'
+# Of probabilities; the lowest can be told from white, where nothing is.
+SHADES = mpl.colormaps['Blues'](np.linspace(0.08, 1, 64))
+FRAME = '#D55E00'
 INPUTS = ('$H^{l-1}$', '$H^{l-2}$')
 INCHES = 0.13  # per unit
 SUM_RADIUS = 0.9
@@ -84,14 +90,6 @@ def _draw_block(ax: Axes, layout: CellLayout, block: int) -> None:
     _text(ax, x, y, f'{state}')
 
 
-def operation_name(op: str) -> str:
-    """A primitive's name for people: ``atrous conv 5×5``."""
-    kind, _, size = op.rpartition('_')
-    if op == 'skip_connect':
-        return 'skip'
-    return f'{kind.replace("_", " ")} {size.replace("x", "×")}'
-
-
 def draw_path(architecture: Architecture) -> Figure:
     """Draw the path on the trellis of all paths, as in the paper's Figure 3.
 
@@ -130,6 +128,81 @@ def draw_path(architecture: Architecture) -> Figure:
         place(layer, level) for layer, level in enumerate(architecture.levels)
     ]
     ax.plot(*zip(*chosen), 'o-', c=CHOSEN, lw=2.5, ms=10, zorder=3)
+    return fig
+
+
+def draw_alphas(alphas: np.ndarray) -> Figure:
+    """Draw the softmaxed alphas, edges by primitives.
+
+    What the cell is decoded to is framed.
+
+    Args:
+        alphas (np.ndarray): Shape (edges, 8), before the softmax.
+
+    Returns:
+        Figure: The picture.
+    """
+    return _draw_heat_map(alpha_map(alphas), 'primitive', 5.5, 11)
+
+
+def draw_betas(betas: np.ndarray) -> Figure:
+    """Draw the softmaxed betas, transitions by layers.
+
+    The transitions of the decoded path are framed; what does not exist is
+    blank.
+
+    Args:
+        betas (np.ndarray): Shape (L, 4, 3), before the softmax.
+
+    Returns:
+        Figure: The picture: rows name the downsample rates of the source and
+        of the target.
+    """
+    return _draw_heat_map(beta_map(betas), 'layer', 3, 6)
+
+
+def _draw_heat_map(
+    table: HeatMap, column_name: str, width: float, margin: float
+) -> Figure:
+    height, scale = 2, 6
+    rows, columns = table.values.shape
+    right, lowest = columns * width, -rows * height
+    fig, ax = _canvas(-margin, right + scale, lowest - 1, 6.5)
+    highest = np.nanmax(table.values)
+    colors = dict(cmap=ListedColormap(SHADES), vmin=0, vmax=highest)
+    ax.pcolormesh(
+        np.arange(columns + 1) * width,
+        np.arange(rows + 1) * -height,
+        # Nothing is drawn where nothing exists.
+        np.ma.masked_invalid(table.values),
+        edgecolors='white',
+        **colors,
+    )
+    for row, column in np.argwhere(table.chosen):
+        ax.add_patch(
+            Rectangle(
+                (column * width, -row * height),
+                *(width, -height),
+                fc='none',
+                ec=FRAME,
+                lw=2,
+                zorder=3,
+            )
+        )
+    for row, name in enumerate(table.rows):
+        _text(ax, -margin / 2, -(row + 0.5) * height, name)
+    for column, name in enumerate(table.columns):
+        name = name.replace(' ', '\n')
+        _text(ax, (column + 0.5) * width, 2.2, name)
+    _text(ax, right / 2, 5.4, column_name)
+
+    # The scale of the colours, from 0 to the largest probability.
+    x, steps = right + scale / 3, np.linspace(0, highest, len(SHADES))
+    ys = np.linspace(lowest, 0, len(steps) + 1)
+    ax.pcolormesh([x, x + 1], ys, steps[:, None], **colors)
+    _text(ax, x + 2.2, lowest + 0.5, '0')
+    _text(ax, x + 2.4, -0.5, f'{highest:.2f}')
+    _text(ax, x + 2.2, lowest / 2, 'probability', rotation=90)
     return fig
 
 
@@ -174,6 +247,20 @@ def render(figure: Figure, kind: str) -> bytes:
             metadata=dict(Date=None) if kind == 'svg' else None,
         )
     return buffer.getvalue()
+
+
+def as_image(figure: Figure) -> np.ndarray:
+    """A figure as pixels.
+
+    Args:
+        figure (Figure): The figure.
+
+    Returns:
+        np.ndarray: RGB, uint8, shape (height, width, 3).
+    """
+    figure.set_dpi(120)
+    figure.canvas.draw()
+    return np.array(figure.canvas.buffer_rgba())[..., :3]
 
 
 def _canvas(

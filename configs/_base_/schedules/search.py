@@ -39,4 +39,5 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    search_visualization=dict(type='SearchVisualizationHook', interval=372),
 )
