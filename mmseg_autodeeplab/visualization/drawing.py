@@ -167,9 +167,10 @@ def _draw_heat_map(
     height, scale = 2, 6
     rows, columns = table.values.shape
     right, lowest = columns * width, -rows * height
-    fig, ax = _canvas(-margin, right + scale, lowest - 1, 6.5)
-    highest = np.nanmax(table.values)
-    colors = dict(cmap=ListedColormap(SHADES), vmin=0, vmax=highest)
+    fig, ax = _canvas(-margin, right + scale, lowest - 2, 6.5)
+    # From the lowest on: they differ little for most of a search.
+    low, high = np.nanmin(table.values), np.nanmax(table.values)
+    colors = dict(cmap=ListedColormap(SHADES), vmin=low, vmax=high)
     ax.pcolormesh(
         np.arange(columns + 1) * width,
         np.arange(rows + 1) * -height,
@@ -196,12 +197,12 @@ def _draw_heat_map(
         _text(ax, (column + 0.5) * width, 2.2, name)
     _text(ax, right / 2, 5.4, column_name)
 
-    # The scale of the colours, from 0 to the largest probability.
-    x, steps = right + scale / 3, np.linspace(0, highest, len(SHADES))
+    # The scale of the colours.
+    x, steps = right + scale / 3, np.linspace(low, high, len(SHADES))
     ys = np.linspace(lowest, 0, len(steps) + 1)
     ax.pcolormesh([x, x + 1], ys, steps[:, None], **colors)
-    _text(ax, x + 2.2, lowest + 0.5, '0')
-    _text(ax, x + 2.4, -0.5, f'{highest:.2f}')
+    _text(ax, x + 0.5, lowest - 1, f'{low:.3f}')
+    _text(ax, x + 0.5, 1, f'{high:.3f}')
     _text(ax, x + 2.2, lowest / 2, 'probability', rotation=90)
     return fig
 

@@ -207,16 +207,16 @@ def _text(value: Any) -> str:
 def latest(search: Search) -> dict[str, str]:
     """The last values of what the curves show."""
     shown = {}
-    for _, _, names in CURVES:
+    for title, _, names in CURVES:
         for name, label in names.items():
             points = search.curve(name)
             if points:
                 step, value = points[-1]
-                shown[label] = f'{value:.5g} (iteration {step})'
+                shown[f'{title}: {label}'] = f'{value:.5g} (iteration {step})'
     miou = search.curve('mIoU')
     if miou:
         step, value = max(miou, key=lambda point: point[1])
-        shown['Best mIoU'] = f'{value:.5g} (iteration {step})'
+        shown['Validation: best mIoU'] = f'{value:.5g} (iteration {step})'
     return shown
 
 
@@ -266,7 +266,7 @@ def _chart(title: str, unit: str, series: dict[str, Points]) -> str:
         parts.append(
             f'<path class="grid" d="M{LEFT} {place_y(y)}H{WIDTH - 12}"/>'
             f'<text x="{LEFT - 5}" y="{place_y(y) + 4}" '
-            f'text-anchor="end">{y:.4g}</text>'
+            f'text-anchor="end">{y:.5g}</text>'
         )
     for x in x_ticks:
         parts.append(
@@ -304,7 +304,7 @@ def _axis(values: Sequence[float], start: float, end: float) -> tuple:
     """Ticks, and the function from values to pixels."""
     low, high = min(values), max(values)
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        high = low + 1
     ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
     first, last = ticks[0], ticks[-1]
 
@@ -334,8 +334,10 @@ def _permille(table: HeatMap) -> np.ndarray:
     return (table.values[~np.isnan(table.values)] * 1000).round().astype(int)
 
 
-def _highest(tables: Sequence[HeatMap]) -> int:
-    return max(int(_permille(table).max()) for table in tables)
+def _range(tables: Sequence[HeatMap]) -> tuple[int, int]:
+    """The lowest one of all times, and how far they spread."""
+    shares = np.concatenate([_permille(table) for table in tables])
+    return int(shares.min()), max(int(np.ptp(shares)), 1)
 
 
 def _history(records: list[Record]) -> str:
@@ -352,17 +354,19 @@ def _history(records: list[Record]) -> str:
         '<p class="printed">At iteration <span id="shown">'
         f'{int(records[-1].iteration)}</span>.</p>'
     )
-    captions = dict(
-        alphas='Alphas: the primitives of each edge of the cell',
-        betas='Betas: transitions between downsample rates, by layer',
+    titles = dict(
+        alphas='Alphas: the primitives of each edge of the cell, in %',
+        betas='Betas: transitions between downsample rates, by layer, in %',
     )
     return slider + '\n'.join(
-        _table(name, captions[name], tables[-1], _highest(tables))
+        _table(name, titles[name], tables[-1], *_range(tables))
         for name, tables in _maps(records).items()
     )
 
 
-def _table(name: str, caption: str, table: HeatMap, highest: int) -> str:
+def _table(
+    name: str, title: str, table: HeatMap, lowest: int, spread: int
+) -> str:
     head = ''.join(f'<th scope="col">{label}</th>' for label in table.columns)
     shares = iter(_permille(table))
     body = []
@@ -373,7 +377,7 @@ def _table(name: str, caption: str, table: HeatMap, highest: int) -> str:
                 cells.append('<td></td>')
                 continue
             share = next(shares)
-            shade = share * (len(SHADES) - 1) // highest
+            shade = (share - lowest) * (len(SHADES) - 1) // spread
             classes = 'p chosen' if is_chosen else 'p'
             cells.append(
                 f'<td class="{classes}" style="background:'
@@ -382,8 +386,10 @@ def _table(name: str, caption: str, table: HeatMap, highest: int) -> str:
             )
         body.append(f'<tr>{"".join(cells)}</tr>')
     return (
+        f'<h3>{title}</h3>'
         f'<div class="wide" tabindex="0" role="region" aria-label="{name}">'
-        f'<table class="map" id="{name}"><caption>{caption}, in %</caption>'
+        f'<table class="map" id="{name}" aria-label="{title}" '
+        f'style="--columns:{len(table.columns)}">'
         f'<thead><tr><td></td>{head}</tr></thead>'
         f'<tbody>{"".join(body)}</tbody></table></div>'
     )
@@ -402,7 +408,7 @@ def _script_data(records: list[Record]) -> str:
     for name, tables in _maps(records).items():
         if tables:
             data['maps'][name] = dict(
-                highest=_highest(tables),
+                range=_range(tables),
                 values=[_permille(table).tolist() for table in tables],
                 chosen=[
                     # Among what exists, in the order of the values.
@@ -433,9 +439,11 @@ def _architecture(search: Search) -> str:
 
 
 def _inline(svg: str, name: str) -> str:
-    """An SVG file as an element: no addresses, no ids of another picture."""
+    """An SVG file as an element: no addresses, and ids of its own."""
     svg = svg[svg.index('<svg') :]
-    svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
+    svg = re.sub(
+        r'<metadata>.*?</metadata>|<!--.*?-->', '', svg, flags=re.DOTALL
+    )
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', '', svg)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf'\g<1>{name}-', svg)
     return svg.replace('<svg', f'<svg role="img" aria-label="{name}"', 1)
