@@ -52,7 +52,9 @@ def draw_cell(architecture: Architecture) -> Figure:
     """
     layout = CellLayout(architecture.cell)
     right = layout.left[-1]
-    fig, ax = _canvas(-1, right + 6.5, -layout.height / 2, layout.height / 2)
+    # The concatenation is a little higher than what goes into it.
+    top = layout.height / 2 + 0.6
+    fig, ax = _canvas(-1, right + 6.5, -top, top)
     for state, text in enumerate(INPUTS):
         y = layout.columns[0][state]
         _box(ax, 0, y, INPUT_WIDTH, 2.6)

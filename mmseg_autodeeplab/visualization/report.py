@@ -431,8 +431,11 @@ def _architecture(search: Search) -> str:
         f'{_inline(render(draw(architecture), "svg").decode(), name)}</div>'
         for name, draw in (('cell', draw_cell), ('path', draw_path))
     )
+    when = ''
+    if search.records:
+        when = f'<p>After {int(search.records[-1].iteration)} iterations.</p>'
     return (
-        f'{"".join(pictures)}<pre tabindex="0">'
+        f'{when}{"".join(pictures)}<pre>'
         f'{escape(architecture.describe())}</pre>'
         f'<table>{_rows(derived_cost(search))}</table>'
     )
@@ -494,7 +497,7 @@ def _commands(search: Search) -> str:
         f'python tools/train.py {shlex.quote(config)}',
     ]
     return (
-        f'<pre tabindex="0">{escape(chr(10).join(lines))}</pre>'
+        f'<pre>{escape(chr(10).join(lines))}</pre>'
         '<p>The first one also prints how to test the result.</p>'
     )
 
