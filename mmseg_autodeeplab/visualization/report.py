@@ -32,7 +32,7 @@ from .history import Record, read_history, read_json_lines
 # Enough for the eye, and few enough for the size of the page.
 MAX_POINTS, MAX_RECORDS = 500, 200
 # Of a curve's picture.
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 360, 210, 58, 168, 10
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 360, 210, 58, 340, 168, 10
 LINES = ((CHOSEN, ''), (FRAME, '5 3'))
 
 Points = list[tuple[float, float]]
@@ -258,13 +258,13 @@ def _curves(search: Search) -> str:
 def _chart(title: str, unit: str, series: dict[str, Points]) -> str:
     points = [point for curve in series.values() for point in curve]
     (x_ticks, place_x), (y_ticks, place_y) = (
-        _axis([p[0] for p in points] + [0], LEFT, WIDTH - 12),
+        _axis([p[0] for p in points] + [0], LEFT, RIGHT),
         _axis([p[1] for p in points], BOTTOM, TOP),
     )
     parts, legend = [], []
     for y in y_ticks:
         parts.append(
-            f'<path class="grid" d="M{LEFT} {place_y(y)}H{WIDTH - 12}"/>'
+            f'<path class="grid" d="M{LEFT} {place_y(y)}H{RIGHT}"/>'
             f'<text x="{LEFT - 5}" y="{place_y(y) + 4}" '
             f'text-anchor="end">{y:.5g}</text>'
         )
@@ -287,7 +287,7 @@ def _chart(title: str, unit: str, series: dict[str, Points]) -> str:
             '<span><svg class="key" viewBox="0 0 24 8" aria-hidden="true">'
             f'<path class="curve" {style} d="M0 4H24"/></svg> {label}</span>'
         )
-    middle = (LEFT + WIDTH) / 2
+    middle = (LEFT + RIGHT) / 2
     return (
         f'<figure><h3>{title}</h3>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
