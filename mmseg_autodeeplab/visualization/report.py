@@ -6,7 +6,7 @@ import math
 import os.path as osp
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from string import Template
@@ -146,14 +146,18 @@ def render_report(search: Search) -> str:
     """
     template = resources.files(__package__) / 'report.html'
     records = _thinned(search.records, MAX_RECORDS)
+    maps = dict(
+        alphas=[alpha_map(record.alphas) for record in records],
+        betas=[beta_map(record.betas) for record in records],
+    )
     return Template(template.read_text(encoding='utf-8')).substitute(
         title=escape(f'Search: {config_name(search)}'),
         frame=FRAME,
         settings=_rows(settings(search)),
         latest=_rows(latest(search)),
         curves=_curves(search),
-        history=_history(records),
-        data=_script_data(records),
+        history=_history(records, maps),
+        data=_script_data(records, maps),
         architecture=_architecture(search),
         commands=_commands(search),
     )
@@ -233,7 +237,11 @@ CURVES = (
         'nats',
         dict(alpha_entropy='alphas', beta_entropy='betas'),
     ),
-    ('Expected cost', 'count', dict(expected_cost='expected cost')),
+    (
+        'Expected cost',
+        'multiply-adds or parameters',
+        dict(expected_cost='see the cost term above'),
+    ),
     (
         'Choices changed since the time before',
         'count',
@@ -322,13 +330,6 @@ def _thinned(items: Sequence, count: int) -> list:
     return [items[i] for i in np.linspace(0, len(items) - 1, count, dtype=int)]
 
 
-def _maps(records: Iterable[Record]) -> dict[str, list[HeatMap]]:
-    return dict(
-        alphas=[alpha_map(record.alphas) for record in records],
-        betas=[beta_map(record.betas) for record in records],
-    )
-
-
 def _permille(table: HeatMap) -> np.ndarray:
     """The probabilities that exist, row by row."""
     return (table.values[~np.isnan(table.values)] * 1000).round().astype(int)
@@ -340,7 +341,7 @@ def _range(tables: Sequence[HeatMap]) -> tuple[int, int]:
     return int(shares.min()), max(int(np.ptp(shares)), 1)
 
 
-def _history(records: list[Record]) -> str:
+def _history(records: list[Record], maps: dict[str, list[HeatMap]]) -> str:
     if not records:
         return (
             '<p>There is no arch_history.jsonl, which SearchVisualizationHook '
@@ -360,7 +361,7 @@ def _history(records: list[Record]) -> str:
     )
     return slider + '\n'.join(
         _table(name, titles[name], tables[-1], *_range(tables))
-        for name, tables in _maps(records).items()
+        for name, tables in maps.items()
     )
 
 
@@ -399,13 +400,13 @@ def _ink(shade: int) -> str:
     return '#fff' if shade >= 38 else '#111'
 
 
-def _script_data(records: list[Record]) -> str:
+def _script_data(records: list[Record], maps: dict[str, list[HeatMap]]) -> str:
     data: dict[str, Any] = dict(
         iterations=[int(record.iteration) for record in records],
         shades=[[to_hex(c), _ink(i)] for i, c in enumerate(SHADES)],
         maps={},
     )
-    for name, tables in _maps(records).items():
+    for name, tables in maps.items():
         if tables:
             data['maps'][name] = dict(
                 range=_range(tables),
@@ -457,8 +458,9 @@ def derived_cost(search: Search) -> dict[str, str]:
     architecture = search.architecture
     model = search.config.get('retrain', {}).get('model', {})
     backbone = model.get('backbone', {})
-    size = model.get('data_preprocessor', {}).get('size')
-    shape = size or search.config.model.data_preprocessor.size
+    searched = search.config.model.get('data_preprocessor', {}).get('size')
+    shape = model.get('data_preprocessor', {}).get('size') or searched
+    shape = shape or (1025, 2049)  # the paper's
     # Where the config says nothing, both have the published network's.
     widths = {
         key: backbone[key]
@@ -480,11 +482,12 @@ def derived_cost(search: Search) -> dict[str, str]:
         )
         for quantity in QUANTITIES
     )
-    height, width = shape
+    pixels = _text(shape)
     return {
         'Parameters, backbone without head': f'{parameters:,}',
-        f'Multiply-adds at {height} × {width} pixels, backbone without '
-        'head': f'{multiply_adds:,}',
+        f'Multiply-adds at {pixels} pixels, backbone without head': (
+            f'{multiply_adds:,}'
+        ),
     }
 
 

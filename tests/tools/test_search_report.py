@@ -7,11 +7,15 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmseg.registry import MODELS
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_autodeeplab.arch import (
     alpha_probabilities,
     beta_probabilities,
+    decode,
     num_edges,
     transition_mask,
 )
@@ -125,6 +129,21 @@ def test_numbers_of_the_page_are_those_of_the_logs(work_dir):
     assert rows['Losses: architecture, part B'] == '150 (iteration 50)'
     assert rows['Validation: mIoU'] == '12.345 (iteration 50)'
     assert rows['Runs'] == '20260101_000000, 20260102_000000'
+
+    backbone = MODELS.build(
+        dict(
+            type='AutoDeepLab',
+            arch=decode(*parameters(30)),
+            filter_multiplier=16,
+        )
+    )
+    count = sum(p.numel() for p in backbone.parameters())
+    assert rows['Parameters, backbone without head'] == f'{count:,}'
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone.eval()(torch.zeros(1, 3, 96, 96))
+    count = counter.get_total_flops() // 2
+    key = 'Multiply-adds at 96 × 96 pixels, backbone without head'
+    assert rows[key] == f'{count:,}'
 
     data = json.loads(element(page, 'script', 'data'))
     assert data['iterations'] == [0, 15, 30]

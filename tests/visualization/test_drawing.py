@@ -57,6 +57,16 @@ def test_no_two_labels_overlap_and_all_are_inside(
         assert inside and box.y0 >= 0 and box.y1 <= whole.y1, text
 
 
+@pytest.mark.parametrize('num_blocks', [1, 2, 5, 7])
+@pytest.mark.parametrize('seed', range(3))
+def test_every_box_is_inside(num_blocks, seed):
+    ax = draw_cell(random_architecture(num_blocks, 3, seed)).axes[0]
+    bottom, top = ax.get_ylim()
+    for box in ax.patches:
+        extents = box.get_path().get_extents(box.get_patch_transform())
+        assert bottom < extents.y0 and extents.y1 < top
+
+
 @pytest.mark.parametrize('num_blocks', [1, 3, 5, 7])
 @pytest.mark.parametrize('seed', range(5))
 def test_no_wire_passes_behind_a_block(num_blocks, seed):
