@@ -71,8 +71,8 @@ def beta_map(betas: np.ndarray) -> HeatMap:
     pairs = [
         (source, direction)
         for source in range(len(RATES))
-        for direction, step in enumerate(DIRECTIONS)
-        if 0 <= source + step < len(RATES)
+        for direction in range(len(DIRECTIONS))
+        if exists[:, source, direction].any()
     ]
     sources, directions = zip(*pairs)
     return HeatMap(
