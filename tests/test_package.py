@@ -127,6 +127,7 @@ def test_wheel(wheel):
         )
     for name in MIM_FILES:
         assert f'mmseg_autodeeplab/.mim/{name}' in names
+    assert 'mmseg_autodeeplab/visualization/report.html' in names
     assert not any(name.startswith('tests') for name in names)
     # Installing must not replace a torch or an mmcv that works.
     assert 'Requires-Dist' not in metadata

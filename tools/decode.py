@@ -22,6 +22,7 @@ from mmseg_autodeeplab.arch import (
 from mmseg_autodeeplab.errors import UserError, one_line
 from mmseg_autodeeplab.utils import cli
 from mmseg_autodeeplab.utils.files import write_atomically
+from mmseg_autodeeplab.visualization import drawing_files, save_drawings
 
 BASES = Path(__file__).resolve().parents[1] / 'configs' / '_base_'
 
@@ -61,8 +62,8 @@ def parse_args():
     )
     parser.add_argument(
         '--out-dir',
-        help='folder for architecture.json and retrain.py; by default '
-        'decoded/ beside the checkpoint',
+        help='folder for architecture.json, retrain.py and the drawings; by '
+        'default decoded/ beside the checkpoint',
     )
     parser.add_argument(
         '--random',
@@ -222,7 +223,8 @@ def main():
     out_dir = args.out_dir or osp.join(osp.dirname(args.checkpoint), 'decoded')
     json_file = osp.join(out_dir, 'architecture.json')
     config_file = osp.join(out_dir, 'retrain.py')
-    for file in (json_file, config_file):
+    drawings = drawing_files(out_dir)
+    for file in (json_file, config_file, *drawings):
         if osp.exists(file) and not args.force:
             raise UserError(
                 f'{file} exists already; give another --out-dir, '
@@ -238,9 +240,11 @@ def main():
     architecture.dump(json_file)
     write_atomically(config_file, text)
 
+    save_drawings(architecture, out_dir)
+
     print(
         f'{architecture.describe()}\n\n'
-        f'Written: {json_file}, {config_file}\n\n'
+        f'Written: {", ".join([json_file, config_file, *drawings])}\n\n'
         'Retrain it and test the result with\n\n'
         f'python tools/train.py {config_file}'
     )

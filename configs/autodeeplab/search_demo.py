@@ -45,7 +45,11 @@ custom_hooks = [
     )
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=100))
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=100),
+    search_visualization=dict(interval=25),
+)
 
 # What tools/decode.py changes in the config that it writes: a small network
 # and a schedule of minutes, for which Adam is the quicker optimiser.

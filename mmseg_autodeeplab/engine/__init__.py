@@ -8,6 +8,7 @@ from .hooks import (
     ExactResumeHook,
     FiniteLossHook,
     ScheduledDropPathHook,
+    SearchVisualizationHook,
 )
 from .search_ema import SearchEMA
 
@@ -20,4 +21,5 @@ __all__ = [
     'FiniteLossHook',
     'ScheduledDropPathHook',
     'SearchEMA',
+    'SearchVisualizationHook',
 ]

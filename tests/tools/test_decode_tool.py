@@ -114,7 +114,14 @@ def test_the_retrain_config_is_complete(tmp_path, run_tool, capsys):
     out = tmp_path / 'decoded'
     file = random_checkpoint(tmp_path)
     run_tool('decode', file)  # decoded/ beside the checkpoint
-    assert sorted(os.listdir(out)) == ['architecture.json', 'retrain.py']
+    assert sorted(os.listdir(out)) == [
+        'architecture.json',
+        'cell.png',
+        'cell.svg',
+        'path.png',
+        'path.svg',
+        'retrain.py',
+    ]
     printed = capsys.readouterr().out
     retrain = out / 'retrain.py'
     assert f'python tools/train.py {retrain}\n' in printed

@@ -47,4 +47,5 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'),
     data_guard=dict(type='DataGuardHook'),
     exact_resume=dict(type='ExactResumeHook'),
+    search_visualization=dict(type='SearchVisualizationHook', interval=372),
 )

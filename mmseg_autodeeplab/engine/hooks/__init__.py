@@ -6,6 +6,7 @@ from .data_guard_hook import DataGuardHook
 from .drop_path_hook import ScheduledDropPathHook
 from .exact_resume_hook import ExactResumeHook
 from .finite_loss_hook import FiniteLossHook
+from .search_visualization_hook import SearchVisualizationHook
 
 __all__ = [
     'ArchSearchHook',
@@ -14,4 +15,5 @@ __all__ = [
     'ExactResumeHook',
     'FiniteLossHook',
     'ScheduledDropPathHook',
+    'SearchVisualizationHook',
 ]

@@ -1,0 +1,105 @@
+"""The alphas and betas of a search over time: a file of one line per time."""
+
+import json
+import os.path as osp
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arch import Architecture, decode
+
+HISTORY_FILE = 'arch_history.jsonl'
+
+
+class Record(NamedTuple):
+    """What stood in one line.
+
+    Attributes:
+        iteration (int): Iterations that were done.
+        alphas (np.ndarray): Shape (edges, 8), before the softmax.
+        betas (np.ndarray): Shape (L, 4, 3), before the softmax.
+        notes (dict): All else.
+    """
+
+    iteration: int
+    alphas: np.ndarray
+    betas: np.ndarray
+    notes: dict
+
+    @property
+    def architecture(self) -> Architecture:
+        """What they decode to."""
+        return decode(self.alphas, self.betas)
+
+
+def append_record(
+    work_dir: str,
+    iteration: int,
+    alphas: np.ndarray,
+    betas: np.ndarray,
+    **notes: Any,
+) -> None:
+    """Add a line to the history of a search.
+
+    Args:
+        work_dir (str): Where the file is, or will be.
+        iteration (int): Iterations that are done.
+        alphas (np.ndarray): Shape (edges, 8), before the softmax.
+        betas (np.ndarray): Shape (L, 4, 3), before the softmax.
+        **notes: More to remember, JSON-like.
+    """
+    values = dict(
+        iteration=iteration,
+        # About as much as the parameters, float32 around 1, hold.
+        alphas=alphas.astype(float).round(8).tolist(),
+        betas=betas.astype(float).round(8).tolist(),
+        **notes,
+    )
+    # A killed process may have left half a line; this one is not to join it.
+    with open(osp.join(work_dir, HISTORY_FILE), 'a') as f:
+        f.write(f'\n{json.dumps(values)}\n')
+
+
+def read_history(work_dir: str) -> list[Record]:
+    """Read the history of a search, of any number of resumed runs.
+
+    A line that is torn is left out, and so is what a search went through
+    before it was resumed from an earlier iteration.
+
+    Args:
+        work_dir (str): Where the file is.
+
+    Returns:
+        list[Record]: In order of iterations; empty where there is no file.
+    """
+    records: list[Record] = []
+    for line in read_json_lines(osp.join(work_dir, HISTORY_FILE)):
+        iteration = line.pop('iteration')
+        while records and records[-1].iteration >= iteration:
+            records.pop()
+        arrays = (np.array(line.pop(name)) for name in ('alphas', 'betas'))
+        records.append(Record(iteration, *arrays, line))
+    return records
+
+
+def read_json_lines(file: str) -> list[dict]:
+    """Read a file of one JSON object per line, without what is torn.
+
+    Args:
+        file (str): The file; it need not exist.
+
+    Returns:
+        list[dict]: The objects.
+    """
+    if not osp.exists(file):
+        return []
+    lines = []
+    with open(file, encoding='utf-8') as f:
+        for text in f:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict):
+                lines.append(line)
+    return lines
