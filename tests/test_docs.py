@@ -72,6 +72,12 @@ def test_every_page_is_in_the_table_of_contents():
     assert sorted(PAGES) == sorted(DOCS.rglob('*.md'))
 
 
+def test_the_demo_is_that_of_the_readme():
+    readme = (ROOT / 'README.md').read_text()
+    command = readme.split('<!-- demo-command -->\n```bash\n')[1]
+    assert command.split('```')[0] in TEXTS['get_started.md']
+
+
 @pytest.mark.parametrize('mark, language, code', BLOCKS)
 def test_block_is_marked(mark, language, code):
     kind, _, detail = (mark or '').partition(': ')
@@ -237,6 +243,7 @@ def shrunk(tool, args):
 
 def test_marked_blocks_run(tmp_path, monkeypatch):
     """All of them, one after the other, where a clone would be."""
+    pytest.importorskip('onnxruntime')
     for name in ('configs', 'tools'):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
@@ -252,8 +259,6 @@ def test_marked_blocks_run(tmp_path, monkeypatch):
         for tool, args in commands(code):
             if str(tool.relative_to(ROOT)) in COMING and not tool.exists():
                 continue
-            if tool.stem == 'export_onnx':
-                pytest.importorskip('onnxruntime')
             monkeypatch.setattr(
                 sys, 'argv', [str(tool), *shrunk(tool.stem, args)]
             )
