@@ -72,6 +72,16 @@ def test_every_page_is_in_the_table_of_contents():
     assert sorted(PAGES) == sorted(DOCS.rglob('*.md'))
 
 
+@pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
+def test_every_block_is_looked_at(text):
+    """None has another language, or none."""
+    languages = set(re.findall(r'^ *```(.*)\n', text, re.M)) - {''}
+    assert languages <= {'bash', 'python', '{toctree}', '{eval-rst}'}
+    assert text.count('```bash') + text.count('```python') == len(
+        BLOCK.findall(text)
+    )
+
+
 def test_the_demo_is_that_of_the_readme():
     readme = (ROOT / 'README.md').read_text()
     command = readme.split('<!-- demo-command -->\n```bash\n')[1]
@@ -148,8 +158,10 @@ def test_tools_know_the_arguments(monkeypatch, capsys, code):
             continue
         if tool.suffix == '.sh':
             del args[OF_SCRIPTS[tool.stem]]
+        parser = parser_of(tool, monkeypatch)
+        parser.allow_abbrev = False
         try:
-            parser_of(tool, monkeypatch).parse_args(args)
+            parser.parse_args(args)
         except SystemExit:
             pytest.fail(capsys.readouterr().err)
 
