@@ -1,0 +1,293 @@
+"""What docs/ tells users to type: known to the tools, and it runs.
+
+Every block of commands is marked as one that is run here, shrunk, one that
+another test runs, or one that needs what is not here.
+"""
+
+import argparse
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmseg.registry import HOOKS
+from mmseg.visualization import SegLocalVisualizer
+
+from mmseg_autodeeplab.utils import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / 'docs'
+# As the table of contents has them: a block may need what was run before.
+INDEX = DOCS / 'index.md'
+PAGES = [INDEX] + [
+    DOCS / f'{name}.md'
+    for name in re.findall(r'^[\w/]+$', INDEX.read_text(), re.M)
+]
+TEXTS = {str(page.relative_to(DOCS)): page.read_text() for page in PAGES}
+BLOCK = re.compile(r'(?:<!-- ([^\n]+) -->\n)?```(bash|python)\n(.*?)```', re.S)
+BLOCKS = [
+    pytest.param(*block.groups(), id=f'{name}:{number}')
+    for name, text in TEXTS.items()
+    for number, block in enumerate(BLOCK.finditer(text))
+]
+TOOLS = sorted((ROOT / 'tools').rglob('*.py'))
+NEEDS = ('dataset', 'gpu', 'network')
+# A file of the reader's own, and tools and hooks that may not be there yet.
+OWN = 'configs/autodeeplab/search_mine.py'
+COMING = (
+    'tools/analysis_tools/draw_architecture.py',
+    'tools/analysis_tools/search_report.py',
+    'SearchVisualizationHook',
+)
+# What scripts take beside the arguments of the tool that they start.
+OF_SCRIPTS = dict(dist_train=1, dist_test=2, slurm_train=slice(2))
+
+ITERS = 4
+SHORT = (
+    f'train_cfg.max_iters={ITERS} train_cfg.val_interval={ITERS} '
+    f'default_hooks.checkpoint.interval={ITERS} '
+    'default_hooks.logger.interval=1'
+).split()
+SMALL = [
+    'model.backbone.num_layers=3',
+    'model.backbone.num_blocks=1',
+    'model.decode_head.in_channels=[4,8,16,32]',
+    'custom_hooks.0.begin=1',
+    *(
+        f'{part}_dataloader.{option}'
+        for part in ('train', 'val', 'test')
+        for option in (
+            'num_workers=0',
+            'persistent_workers=False',
+            'dataset.num_images=8',
+        )
+    ),
+]
+
+
+def test_every_page_is_in_the_table_of_contents():
+    assert sorted(PAGES) == sorted(DOCS.rglob('*.md'))
+
+
+@pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
+def test_every_block_is_looked_at(text):
+    """None has another language, or none."""
+    languages = set(re.findall(r'^ *```(.*)\n', text, re.M)) - {''}
+    assert languages <= {'bash', 'python', '{toctree}', '{eval-rst}'}
+    assert text.count('```bash') + text.count('```python') == len(
+        BLOCK.findall(text)
+    )
+
+
+def test_the_demo_is_that_of_the_readme():
+    readme = (ROOT / 'README.md').read_text()
+    command = readme.split('<!-- demo-command -->\n```bash\n')[1]
+    assert command.split('```')[0] in TEXTS['get_started.md']
+
+
+@pytest.mark.parametrize('mark, language, code', BLOCKS)
+def test_block_is_marked(mark, language, code):
+    kind, _, detail = (mark or '').partition(': ')
+    if language == 'python':
+        assert kind in ('', 'run', 'config')
+    elif kind == 'tested':
+        # ... by a test of the very tool.
+        test = (ROOT / detail).read_text()
+        assert all(
+            tool.stem in test or tool.name in detail
+            for tool, _ in commands(code)
+        )
+    else:
+        assert kind == 'run' or (kind == 'needs' and detail in NEEDS)
+
+
+@pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
+def test_what_is_named_exists(text):
+    files = re.findall(
+        r'(?:tools|configs|tests|requirements)/[\w./-]+\.(?:py|sh|md|txt)',
+        text,
+    )
+    missing = {name for name in files if not (ROOT / name).is_file()}
+    hooks = re.findall(r'\b[A-Z]\w+Hook\b', text)
+    missing |= {name for name in hooks if HOOKS.get(name) is None}
+    assert missing <= {OWN, *COMING}
+
+
+def commands(code):
+    """Yield the tools in a block of commands, each with its arguments."""
+    for line in re.split(r'\n|&&', code):
+        words = shlex.split(line, comments=True)
+        for i, word in enumerate(words):
+            if re.fullmatch(r'tools/.+\.(py|sh)', word):
+                yield ROOT / word, words[i + 1 :]
+
+
+class Parsed(Exception):
+    """Holds the parser of a tool."""
+
+
+def parser_of(tool, monkeypatch):
+    """The parser that a tool builds; a script has that of what it starts."""
+    if tool.suffix == '.sh':
+        tool = tool.with_name(f'{tool.stem.partition("_")[2]}.py')
+
+    def stop(parser):
+        raise Parsed(parser)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
+        with pytest.raises(Parsed) as parsed:
+            runpy.run_path(str(tool))['parse_args']()
+    return parsed.value.args[0]
+
+
+@pytest.mark.parametrize(
+    'code',
+    [
+        pytest.param(block.values[2], id=block.id)
+        for block in BLOCKS
+        if 'python tools/' in block.values[2] or '.sh' in block.values[2]
+    ],
+)
+def test_tools_know_the_arguments(monkeypatch, capsys, code):
+    for tool, args in commands(code):
+        if str(tool.relative_to(ROOT)) in COMING and not tool.exists():
+            continue
+        if tool.suffix == '.sh':
+            del args[OF_SCRIPTS[tool.stem]]
+        parser = parser_of(tool, monkeypatch)
+        parser.allow_abbrev = False
+        try:
+            parser.parse_args(args)
+        except SystemExit:
+            pytest.fail(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
+def test_tools_know_the_options_in_the_text(monkeypatch, text):
+    """Those of the tool beside them, or else of any."""
+    for span in re.findall('`([^`]+)`', BLOCK.sub('', text)):
+        options = set(re.findall(r'(?<!\S)--[a-z-]+', span))
+        named = re.findall(r'tools/[\w/]+\.py', span)
+        tools = [ROOT / name for name in named] or TOOLS
+        for option in options:
+            assert any(
+                option in parser_of(tool, monkeypatch)._option_string_actions
+                for tool in tools
+            ), option
+
+
+@pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
+def test_checkpoints_are_saved(text):
+    """Those that are to be typed, by the configs that are named with them."""
+    for name, decoded, number in re.findall(
+        r'work_dirs/([\w-]+)/(decoded/retrain/)?iter_(\d+)\.pth', text
+    ):
+        cfg = Config.fromfile(ROOT / 'configs' / 'autodeeplab' / f'{name}.py')
+        if decoded:
+            schedule = ROOT / 'configs' / '_base_' / 'schedules' / 'retrain.py'
+            retrain = Config.fromfile(schedule)
+            retrain.merge_from_dict(cfg.get('retrain', {}))
+            cfg = retrain
+        interval = cfg.default_hooks.checkpoint.interval
+        saved = range(interval, cfg.train_cfg.max_iters + 1, interval)
+        assert int(number) in saved[-3:]
+
+
+@pytest.mark.parametrize(
+    'code',
+    [
+        pytest.param(block.values[2], id=block.id)
+        for block in BLOCKS
+        if block.values[0] == 'config'
+    ],
+)
+def test_config_loads(tmp_path, code):
+    folder = tmp_path / 'configs' / 'autodeeplab'
+    folder.mkdir(parents=True)
+    (tmp_path / 'configs' / '_base_').symlink_to(ROOT / 'configs' / '_base_')
+    (folder / 'search_mine.py').write_text(code)
+    cfg = Config.fromfile(folder / 'search_mine.py')
+    cli.check_keys(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    cli.check_evaluation(cfg)
+    assert cfg.train_dataloader.sampler.type == 'SplitInfiniteSampler'
+    (crop,) = (
+        transform.crop_size
+        for transform in cfg.train_dataloader.dataset.pipeline
+        if transform.type == 'RandomCrop'
+    )
+    assert tuple(crop) == tuple(cfg.model.data_preprocessor.size)
+    assert cfg.model.backbone.type == 'AutoDeepLabSupernet'
+
+
+@pytest.mark.parametrize(
+    'code',
+    [
+        pytest.param(block.values[2], id=block.id)
+        for block in BLOCKS
+        if block.values[1] == 'python' and block.values[0] is None
+    ],
+)
+def test_fragment_is_complete(code):
+    """Nothing is used that is not in it."""
+    exec(code, {})
+
+
+def shrunk(tool, args):
+    """The same command, in seconds."""
+    if tool == 'test':
+        options = ['default_hooks.visualization.interval=1']
+    elif tool == 'train':
+        options = SHORT + SMALL * ('search' in Path(args[0]).stem)
+        if any('resume' in arg for arg in args):
+            options.append(f'train_cfg.max_iters={ITERS + 1}')
+    else:
+        return args
+    if '--cfg-options' not in args:
+        return [*args, '--cfg-options', *options]
+    # The later one counts: what the page sets stays set.
+    at = args.index('--cfg-options') + 1
+    return [*args[:at], *options, *args[at:]]
+
+
+def test_marked_blocks_run(tmp_path, monkeypatch):
+    """All of them, one after the other, where a clone would be."""
+    pytest.importorskip('onnxruntime')
+    for name in ('configs', 'tools'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    for block in BLOCKS:
+        mark, language, code = block.values
+        if mark != 'run':
+            continue
+        code = re.sub(r'iter_\d+\.pth', f'iter_{ITERS}.pth', code)
+        if language == 'python':
+            exec(code, {})
+            continue
+        for tool, args in commands(code):
+            if str(tool.relative_to(ROOT)) in COMING and not tool.exists():
+                continue
+            monkeypatch.setattr(
+                sys, 'argv', [str(tool), *shrunk(tool.stem, args)]
+            )
+            # A process of its own would have one of its own.
+            SegLocalVisualizer._instance_dict.clear()
+            runpy.run_path(str(tool), run_name='__main__')
+    # What the pages say is written.
+    for file in (
+        'work_dirs/search_demo/architecture.json',
+        'work_dirs/found/architecture.json',
+        'work_dirs/random_1/retrain.py',
+        f'work_dirs/random_1/retrain/iter_{ITERS}.pth',
+        f'work_dirs/search_demo/iter_{ITERS + 1}.pth',
+        f'work_dirs/again/iter_{ITERS + 1}.pth',
+        'dynamic.onnx',
+    ):
+        assert (tmp_path / file).is_file(), file
+    assert any((tmp_path / 'painted').rglob('*.png'))
+    assert any((tmp_path / 'out').rglob('*.png'))
+    assert list(tmp_path.glob('demo_*.pth'))
