@@ -35,13 +35,8 @@ BLOCKS = [
 ]
 TOOLS = sorted((ROOT / 'tools').rglob('*.py'))
 NEEDS = ('dataset', 'gpu', 'network')
-# A file of the reader's own, and tools and hooks that may not be there yet.
+# A file of the reader's own.
 OWN = 'configs/autodeeplab/search_mine.py'
-COMING = (
-    'tools/analysis_tools/draw_architecture.py',
-    'tools/analysis_tools/search_report.py',
-    'SearchVisualizationHook',
-)
 # What scripts take beside the arguments of the tool that they start.
 OF_SCRIPTS = dict(dist_train=1, dist_test=2, slurm_train=slice(2))
 
@@ -113,7 +108,7 @@ def test_what_is_named_exists(text):
     missing = {name for name in files if not (ROOT / name).is_file()}
     hooks = re.findall(r'\b[A-Z]\w+Hook\b', text)
     missing |= {name for name in hooks if HOOKS.get(name) is None}
-    assert missing <= {OWN, *COMING}
+    assert missing <= {OWN}
 
 
 def commands(code):
@@ -154,8 +149,6 @@ def parser_of(tool, monkeypatch):
 )
 def test_tools_know_the_arguments(monkeypatch, capsys, code):
     for tool, args in commands(code):
-        if str(tool.relative_to(ROOT)) in COMING and not tool.exists():
-            continue
         if tool.suffix == '.sh':
             del args[OF_SCRIPTS[tool.stem]]
         parser = parser_of(tool, monkeypatch)
@@ -269,8 +262,6 @@ def test_marked_blocks_run(tmp_path, monkeypatch):
             exec(code, {})
             continue
         for tool, args in commands(code):
-            if str(tool.relative_to(ROOT)) in COMING and not tool.exists():
-                continue
             monkeypatch.setattr(
                 sys, 'argv', [str(tool), *shrunk(tool.stem, args)]
             )
