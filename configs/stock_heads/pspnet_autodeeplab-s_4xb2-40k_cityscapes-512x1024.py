@@ -18,9 +18,3 @@ model = dict(
     decode_head=dict(in_channels=200),
     auxiliary_head=dict(in_channels=200),
 )
-# As in our own schedules.
-default_hooks = dict(
-    checkpoint=dict(backend_args=dict(backend='atomic')),
-    checkpoint_room=dict(type='CheckpointRoomHook'),
-    finite_loss=dict(type='FiniteLossHook'),
-)

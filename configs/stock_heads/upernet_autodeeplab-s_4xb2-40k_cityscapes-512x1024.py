@@ -19,9 +19,3 @@ model = dict(
     decode_head=dict(in_channels=[100, 200, 400, 800]),
     auxiliary_head=dict(in_channels=400),
 )
-# As in our own schedules.
-default_hooks = dict(
-    checkpoint=dict(backend_args=dict(backend='atomic')),
-    checkpoint_room=dict(type='CheckpointRoomHook'),
-    finite_loss=dict(type='FiniteLossHook'),
-)

@@ -90,16 +90,6 @@ def test_unreadable(tmp_path, monkeypatch, failure, good, command, damage):
     assert [file] == list(tmp_path.rglob('*.pth'))
 
 
-def test_a_truncated_checkpoint_is_not_resumed_from(tmp_path, failure, good):
-    config, checkpoint = good
-    work = tmp_path / 'work'
-    work.mkdir()
-    truncated(checkpoint, work / 'iter_2.pth')
-    (work / 'last_checkpoint').write_text(str(work / 'iter_2.pth'))
-    error = failure('train', config, '--work-dir', work, '--resume')
-    assert f'{work / "iter_2.pth"} cannot be read as a checkpoint' in error
-
-
 def alter(good, file, name, value):
     content = torch.load(good, weights_only=True)
     if value is None:

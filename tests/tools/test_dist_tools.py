@@ -82,6 +82,11 @@ def test_two_ranks_search_and_write_once(tmp_path):
         'TIME/vis_data/TIME.json',
         'TIME/vis_data/config.py',
         'TIME/vis_data/scalars.json',
+        *(
+            f'TIME/vis_data/vis_image/search_{name}_4.png'
+            for name in ('alphas', 'betas', 'cell', 'path')
+        ),
+        'arch_history.jsonl',
         'architecture.json',
         'iter_2.pth',
         'iter_4.pth',
@@ -90,7 +95,9 @@ def test_two_ranks_search_and_write_once(tmp_path):
     ]
     (scalars,) = work.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in scalars.read_text().splitlines()]
-    assert ['mIoU' in line for line in lines] == [False] * 4 + [True]
+    iterations, drawn, validation = lines[:-2], lines[-2], lines[-1]
+    assert [line['iter'] for line in iterations] == [1, 2, 3, 4]
+    assert 'changed_layers' in drawn and 'mIoU' in validation
     (log,) = work.glob('*/*.log')
     log = log.read_text()
     assert log.count('Saving checkpoint at 4 iterations') == 1

@@ -31,7 +31,7 @@ def search(tmp_path_factory):
     )
     cfg.default_hooks.checkpoint.interval = 2
     cfg.custom_hooks[0].begin = 0
-    cfg.custom_hooks += [dict(type='EMAHook')]
+    cfg.custom_hooks += [dict(type='EMAHook', ema_type='SearchEMA')]
     for part in ('train', 'val', 'test'):
         loader = cfg[f'{part}_dataloader']
         loader.update(num_workers=0, persistent_workers=False)
