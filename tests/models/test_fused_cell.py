@@ -1,7 +1,6 @@
 """The fused form of the supernet against the clear one."""
 
 import copy
-from statistics import median
 
 import pytest
 import torch
@@ -121,38 +120,35 @@ def test_the_whole_grid(num_layers, num_blocks, size, mode, dtype):
 
 
 def compare(dtype, num_layers, num_blocks, size, mode):
-    """Compare the forms.
-
-    In double precision with each other. In single precision a rounding that
-    changes the side of a ReLU is multiplied on its way, in either form. So
-    the median distance of the fused form from double precision is compared
-    with that of the clear one.
-    """
     clear, fused = pair(dtype, num_layers=num_layers, num_blocks=num_blocks)
     double = dtype is torch.double
     exact = clear if double else copy.deepcopy(clear).double()
-    nets = (fused, clear, exact)
-    for net in nets:
+    for net in (clear, fused, exact):
         net.train(mode == 'train')
     x = torch.randn(2, 3, *size, dtype=dtype)
 
-    outs = [run(fused, x), run(clear, x)]
-    outs.append(outs[1] if double else run(exact, x.double()))
-    for results, tolerance in (
-        ([dict(enumerate(out)) for out in outs], 1e-5),
-        ([net.state_dict() for net in nets], 1e-6),
-        ([clear_gradients(net) for net in nets], 1e-4),
-    ):
-        found, expected, exact_values = results
-        assert found.keys() == expected.keys()
-        off, allowed = (
-            [float(error(tensors[key], exact_values[key])) for key in expected]
-            for tensors in (found, expected)
-        )
-        if double:
-            assert max(off) < 1e-10
-        else:
-            assert median(off) < 5 * max(tolerance, median(allowed))
+    for found, expected in zip(run(fused, x), run(clear, x)):
+        assert error(found, expected) < (1e-10 if double else 1e-5)
+    found, expected = clear_gradients(fused), clear_gradients(clear)
+    assert found.keys() == expected.keys()
+    if not double:
+        run(exact, x.double())
+    exact_gradients = clear_gradients(exact)
+    for key in expected:
+        # Where little is left of the gradient in front of a norm, single
+        # precision is off by more than the forms differ.
+        rounding = error(expected[key], exact_gradients[key])
+        assert error(found[key], expected[key]) < (
+            1e-10 if double else max(1e-4, rounding)
+        ), key
+    expected = clear.state_dict()
+    for key, value in fused.state_dict().items():
+        if key.endswith(('running_mean', 'running_var')):
+            assert (value - expected[key]).abs().max() < (
+                1e-10 if double else 1e-6
+            )
+        if key.endswith('num_batches_tracked'):
+            assert value == expected[key]
 
 
 def test_affine_norm_is_the_same_too():
