@@ -1,6 +1,7 @@
 # From scratch, as the paper trains on Cityscapes: poly learning rate from
 # 0.05 over 1.5 M iterations. Momentum, power, weight decay (of convolution
 # weights alone) and the doubled rate of biases are the authors' code's.
+_base_ = ['./iter_based.py']
 max_iters = 1500000
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -20,26 +21,5 @@ param_scheduler = [
         by_epoch=False,
     )
 ]
-train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=50000
-)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(
-        type='CheckpointHook',
-        by_epoch=False,
-        interval=10000,
-        max_keep_ckpts=3,
-        backend_args=dict(backend='atomic'),
-    ),
-    checkpoint_room=dict(type='CheckpointRoomHook'),
-    finite_loss=dict(type='FiniteLossHook'),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
-    data_guard=dict(type='DataGuardHook'),
-    exact_resume=dict(type='ExactResumeHook'),
-)
+train_cfg = dict(max_iters=max_iters, val_interval=50000)
+default_hooks = dict(checkpoint=dict(interval=10000))

@@ -2,6 +2,7 @@
 # intervals are the paper's, and so is the length: 40 epochs of batch 2 over
 # one half of Cityscapes' 2975 images, 744 iterations each, the architecture
 # from epoch 20 on. Adam's betas are PyTorch's; the paper does not give them.
+_base_ = ['./iter_based.py']
 max_iters = 29760
 optim_wrapper = dict(
     type='OptimWrapper',
@@ -25,27 +26,8 @@ custom_hooks = [
         optimizer=dict(type='Adam', lr=0.003, weight_decay=0.001),
     )
 ]
-train_cfg = dict(
-    type='IterBasedTrainLoop', max_iters=max_iters, val_interval=3720
-)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+train_cfg = dict(max_iters=max_iters, val_interval=3720)
 default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(
-        type='CheckpointHook',
-        by_epoch=False,
-        interval=744,
-        max_keep_ckpts=3,
-        backend_args=dict(backend='atomic'),
-    ),
-    checkpoint_room=dict(type='CheckpointRoomHook'),
-    finite_loss=dict(type='FiniteLossHook'),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='SegVisualizationHook'),
-    data_guard=dict(type='DataGuardHook'),
-    exact_resume=dict(type='ExactResumeHook'),
+    checkpoint=dict(interval=744),
     search_visualization=dict(type='SearchVisualizationHook', interval=372),
 )
