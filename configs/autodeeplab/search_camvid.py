@@ -22,15 +22,7 @@ model = dict(
 train_dataloader = dict(sampler=dict(type='SplitInfiniteSampler'))
 
 max_iters = 700
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.001,
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-    )
-]
+param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 custom_hooks = [
     dict(
         type='ArchSearchHook',

@@ -26,15 +26,7 @@ val_dataloader = dict(num_workers=1)
 test_dataloader = dict(num_workers=1)
 
 max_iters = 300
-param_scheduler = [
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.001,
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-    )
-]
+param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 custom_hooks = [
     dict(
         type='ArchSearchHook',
