@@ -9,7 +9,8 @@ import os.path as osp
 
 from mmseg_autodeeplab.utils import cli
 from mmseg_autodeeplab.utils.files import write_atomically
-from mmseg_autodeeplab.visualization.report import read_search, render_report
+from mmseg_autodeeplab.visualization.report import render_report
+from mmseg_autodeeplab.visualization.search_results import read_search
 
 
 def parse_args():

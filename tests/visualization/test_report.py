@@ -1,0 +1,122 @@
+"""The page of a search, from the files that one leaves behind."""
+
+import html
+import json
+import re
+
+import numpy as np
+import torch
+from mmseg.registry import MODELS
+from search_files import CONFIG_NAME, parameters, write_config, write_run
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmseg_autodeeplab.arch import (
+    alpha_probabilities,
+    beta_probabilities,
+    decode,
+    transition_mask,
+)
+from mmseg_autodeeplab.visualization.history import append_record
+from mmseg_autodeeplab.visualization.report import render_report
+from mmseg_autodeeplab.visualization.search_results import read_search
+
+
+def element(page, tag, name):
+    pattern = rf'<{tag}[^>]*id="{name}"[^>]*>(.*?)</{tag}>'
+    return re.search(pattern, page, re.DOTALL).group(1)
+
+
+def test_numbers_of_the_page_are_those_of_the_logs(work_dir):
+    search = read_search(str(work_dir))
+    page = render_report(search)
+    rows = dict(
+        re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td></tr>', page)
+    )
+    assert rows['Iterations'] == '50 of 60'
+    assert rows['Losses: weights, part A'] == '50 (iteration 50)'
+    assert rows['Losses: architecture, part B'] == '150 (iteration 50)'
+    assert rows['Validation: mIoU'] == '12.345 (iteration 50)'
+    assert rows['Runs'] == '20260101_000000, 20260102_000000'
+
+    backbone = MODELS.build(
+        dict(
+            type='AutoDeepLab',
+            arch=decode(*parameters(30)),
+            filter_multiplier=16,
+        )
+    )
+    count = sum(p.numel() for p in backbone.parameters())
+    assert rows['Parameters, backbone without head'] == f'{count:,}'
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        backbone.eval()(torch.zeros(1, 3, 96, 96))
+    count = counter.get_total_flops() // 2
+    key = 'Multiply-adds at 96 × 96 pixels, backbone without head'
+    assert rows[key] == f'{count:,}'
+
+    data = json.loads(element(page, 'script', 'data'))
+    assert data['iterations'] == [0, 15, 30]
+    exists = transition_mask(4)
+    for i, iteration in enumerate(data['iterations']):
+        alphas, betas = parameters(iteration)
+        found = data['maps']['alphas']['values'][i]
+        expected = 1000 * alpha_probabilities(alphas).ravel()
+        np.testing.assert_allclose(found, expected, atol=0.51)
+        found = data['maps']['betas']['values'][i]
+        expected = 1000 * beta_probabilities(betas)[exists]
+        np.testing.assert_allclose(sorted(found), sorted(expected), atol=0.51)
+    # Without scripts, or on paper, the last state is there.
+    for name in ('alphas', 'betas'):
+        cells = re.findall(
+            r'<td class="(p[^"]*)"[^>]*>([^<]*)</td>',
+            element(page, 'table', name),
+        )
+        shown = data['maps'][name]
+        values = [round(float(text) * 10) for _, text in cells]
+        assert values == shown['values'][-1]
+        framed = [i for i, (classes, _) in enumerate(cells) if ' ' in classes]
+        assert framed == shown['chosen'][-1]
+
+
+def test_curves_go_through_the_logged_points(work_dir):
+    page = render_report(read_search(str(work_dir)))
+    points = re.search(r'<polyline[^>]*points="([^"]*)"', page).group(1)
+    xs, ys = np.array([p.split(',') for p in points.split()], dtype=float).T
+    assert len(xs) == 5
+    # Iterations at equal distances, and a loss that falls by as much.
+    np.testing.assert_allclose(np.diff(xs), np.diff(xs)[0], atol=0.02)
+    np.testing.assert_allclose(np.diff(ys), np.diff(ys)[0], atol=0.02)
+    assert np.diff(xs)[0] > 0 and np.diff(ys)[0] > 0
+
+
+def test_nothing_is_loaded_and_all_is_escaped(work_dir):
+    (work_dir / 'iter_30.pth').touch()
+    page = render_report(read_search(str(work_dir)))
+    for word in ('http:', 'https:', 'src=', '@import', '<script>alert'):
+        assert word not in page, word
+    assert not re.search(r'url\((?!#)|href="(?!#|data:,)', page)
+    assert page.count(html.escape(CONFIG_NAME)) >= 2
+    assert 'iter_30.pth' in page
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert '$' not in page
+
+
+def test_the_size_of_the_paper_s_search(tmp_path):
+    """12 layers, 5 blocks, a line of the log every 50 iterations."""
+    work_dir = tmp_path / 'work'
+    write_run(work_dir, '20260101_000000', range(50, 29761, 50))
+    records = [parameters(i, 5, 12) for i in range(5)]
+    for i in range(600):
+        append_record(work_dir, 50 * i, *records[i % 5])
+    page = render_report(read_search(str(work_dir)))
+    assert len(page.encode()) < 3e6
+    data = json.loads(element(page, 'script', 'data'))
+    assert data['iterations'][0] == 0
+    assert data['iterations'][-1] == 50 * 599
+
+
+def test_a_search_that_has_just_begun(tmp_path):
+    write_config(tmp_path / '20260101_000000' / 'vis_data')
+    page = render_report(read_search(str(tmp_path)))
+    assert '0 of 60' in page and 'Nothing is logged yet' in page
+    assert 'Nothing is decoded yet' in page
