@@ -11,17 +11,6 @@ from mmseg_autodeeplab.arch import Architecture, random_architecture
 
 init_default_scope('mmseg')
 BN = dict(type='BN')
-SIZES = [
-    (33, 33),
-    (64, 64),
-    (96, 96),
-    (97, 97),
-    (100, 100),
-    (120, 120),
-    (224, 224),
-    (321, 321),
-    (97, 160),
-]
 
 
 def backbone(arch='autodeeplab', **kwargs):
@@ -141,7 +130,6 @@ def test_what_each_cell_reads():
     assert outs[-1].min() < 0
 
 
-@pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('batch', [1, 2])
 def test_any_size_trains(size, batch):
     f = 2
