@@ -2,7 +2,7 @@
 
 import torch
 from mmengine.runner import Runner
-from test_arch_search_hook import equal, search_config, split_state
+from small_search import equal, search_config, split_state
 from test_search_on_two_ranks import FixedNorms
 
 

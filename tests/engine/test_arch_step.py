@@ -9,15 +9,11 @@ import torch
 from mmengine.hooks import LoggerHook
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
-from mmengine.registry import init_default_scope
-from mmengine.structures import PixelData
-from mmseg.registry import MODELS
-from mmseg.structures import SegDataSample
+from small_search import batch, segmentor
 
 from mmseg_autodeeplab.engine import ArchSearchHook
 from mmseg_autodeeplab.engine.hooks.cost_term import CostTerm
 
-init_default_scope('mmseg')
 COST = dict(
     target=1e5,
     weight=3.0,
@@ -25,48 +21,6 @@ COST = dict(
     filter_multiplier=2,
     stem_channels=4,
 )
-
-
-def segmentor():
-    torch.manual_seed(0)
-    return MODELS.build(
-        dict(
-            type='EncoderDecoder',
-            data_preprocessor=dict(
-                type='SegDataPreProcessor',
-                mean=[127.5] * 3,
-                std=[127.5] * 3,
-                size=(64, 64),
-            ),
-            backbone=dict(
-                type='AutoDeepLabSupernet',
-                num_layers=3,
-                num_blocks=1,
-                filter_multiplier=2,
-                stem_channels=4,
-            ),
-            decode_head=dict(
-                type='AutoDeepLabSearchHead',
-                in_channels=[2, 4, 8, 16],
-                num_classes=6,
-                dropout_ratio=0,
-                norm_cfg=dict(type='BN', affine=False),
-                align_corners=True,
-            ),
-        )
-    )
-
-
-def batch():
-    generator = torch.Generator().manual_seed(0)
-    samples = []
-    for _ in range(2):
-        labels = torch.randint(6, (1, 64, 64), generator=generator)
-        sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
-        sample.set_metainfo(dict(img_shape=(64, 64)))
-        samples.append(sample)
-    images = torch.randint(256, (2, 3, 64, 64), generator=generator)
-    return dict(inputs=list(images.to(torch.uint8)), data_samples=samples)
 
 
 def optim_wrapper(model):

@@ -10,7 +10,7 @@ import torch
 from mmengine.dataset import Compose
 from mmengine.runner import Runner
 from mmseg.registry import TRANSFORMS
-from test_arch_search_hook import search_config
+from small_search import search_config
 
 from mmseg_autodeeplab.datasets import CheckedPipeline, ShapesDataset
 from mmseg_autodeeplab.errors import UserError

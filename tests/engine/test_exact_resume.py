@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from mmengine.runner import Runner, ValLoop
-from test_arch_search_hook import search_config
+from small_search import search_config
 from torch import distributed
 
 from mmseg_autodeeplab.arch import Architecture, Connection

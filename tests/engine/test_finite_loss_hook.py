@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop
-from test_arch_search_hook import build, search_config
+from small_search import build, search_config
 
 from mmseg_autodeeplab.arch import alpha_entropy, beta_entropy
 from mmseg_autodeeplab.engine import ArchSearchHook, FiniteLossHook

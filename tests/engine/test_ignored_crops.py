@@ -5,7 +5,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmseg.registry import HOOKS, MODELS
-from test_arch_search_hook import search_config
+from small_search import search_config
 
 from mmseg_autodeeplab.utils.benchmark import random_batch
 

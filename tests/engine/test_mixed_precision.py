@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.optim.optimizer import amp_optimizer_wrapper
-from test_arch_step import batch, segmentor
+from small_search import batch, segmentor
 
 from mmseg_autodeeplab.engine import ArchSearchHook
 

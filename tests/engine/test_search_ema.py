@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from test_arch_search_hook import search_config, search_hook
+from small_search import search_config, search_hook
 
 MOMENTUM = 0.1
 

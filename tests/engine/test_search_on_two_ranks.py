@@ -9,7 +9,7 @@ import torch
 import torch.multiprocessing as mp
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from test_arch_search_hook import search_config, search_hook
+from small_search import search_config, search_hook
 from torch import distributed, nn
 
 from mmseg_autodeeplab.engine.hooks.bare_model import bare_model

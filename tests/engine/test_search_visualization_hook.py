@@ -1,6 +1,5 @@
 """Pictures and history of a small search."""
 
-import itertools
 import json
 import os
 import random
@@ -8,8 +7,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.runner import Runner
+from small_search import search_config
 
 from mmseg_autodeeplab.arch import Architecture, decode
 from mmseg_autodeeplab.engine import SearchVisualizationHook
@@ -19,84 +18,26 @@ from mmseg_autodeeplab.engine.hooks.search_visualization_hook import (
 from mmseg_autodeeplab.visualization import as_image, draw_betas
 from mmseg_autodeeplab.visualization.history import read_history
 
-names = itertools.count()
 IMAGES = ('search_alphas', 'search_betas', 'search_cell', 'search_path')
 
 
-def search_config(folder, max_iters=3, interval=2):
-    return Config(
-        dict(
-            default_scope='mmseg',
-            experiment_name=f'shown_{next(names)}',
-            work_dir=str(folder / 'work'),
-            randomness=dict(seed=0),
-            model=dict(
-                type='EncoderDecoder',
-                data_preprocessor=dict(
-                    type='SegDataPreProcessor', size=(33, 33)
-                ),
-                backbone=dict(
-                    type='AutoDeepLabSupernet',
-                    num_layers=3,
-                    num_blocks=2,
-                    filter_multiplier=2,
-                    stem_channels=4,
-                ),
-                decode_head=dict(
-                    type='AutoDeepLabSearchHead',
-                    in_channels=[4, 8, 16, 32],
-                    num_classes=6,
-                    align_corners=True,
-                    # Draws random numbers in every iteration.
-                    dropout_ratio=0.5,
-                ),
-                test_cfg=dict(mode='whole'),
-            ),
-            train_dataloader=dict(
-                batch_size=2,
-                num_workers=0,
-                sampler=dict(type='SplitInfiniteSampler'),
-                dataset=dict(
-                    type='ShapesDataset',
-                    data_root=str(folder / 'shapes'),
-                    num_images=8,
-                    size=(64, 64),
-                    pipeline=[
-                        dict(type='LoadImageFromFile'),
-                        dict(type='LoadAnnotations'),
-                        dict(type='RandomCrop', crop_size=(33, 33)),
-                        dict(type='PackSegInputs'),
-                    ],
-                ),
-            ),
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.025)),
-            train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
-            custom_hooks=[
-                dict(
-                    type='ArchSearchHook',
-                    # Enough for other choices in every step.
-                    optimizer=dict(type='Adam', lr=1.0),
-                )
-            ],
-            default_hooks=dict(
-                logger=dict(
-                    type='LoggerHook', interval=1, log_metric_by_epoch=False
-                ),
-                checkpoint=dict(
-                    type='CheckpointHook', by_epoch=False, interval=1
-                ),
-                search_visualization=dict(
-                    type='SearchVisualizationHook', interval=interval
-                ),
-            ),
-            visualizer=dict(
-                type='SegLocalVisualizer',
-                vis_backends=[dict(type='LocalVisBackend')],
-            ),
-            log_processor=dict(by_epoch=False),
-            log_level='INFO',
-        )
+def shown_config(folder, max_iters=3, interval=2):
+    cfg = search_config(
+        folder,
+        max_iters,
+        # Enough for other choices in every step.
+        optimizer=dict(type='Adam', lr=1.0),
     )
+    # Draws random numbers in every iteration.
+    cfg.model.decode_head.dropout_ratio = 0.5
+    cfg.default_hooks.checkpoint.interval = 1
+    cfg.default_hooks.search_visualization = dict(
+        type='SearchVisualizationHook', interval=interval
+    )
+    cfg.visualizer = dict(
+        type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')]
+    )
+    return cfg
 
 
 def train(cfg):
@@ -111,7 +52,7 @@ def arrays(runner):
 
 def test_what_is_shown_and_remembered(tmp_path, monkeypatch):
     added = []
-    runner = Runner.from_cfg(search_config(tmp_path))
+    runner = Runner.from_cfg(shown_config(tmp_path))
     monkeypatch.setattr(
         runner.visualizer,
         'add_image',
@@ -150,7 +91,7 @@ def test_what_is_shown_and_remembered(tmp_path, monkeypatch):
 
 
 def test_images_reach_the_local_backend(tmp_path):
-    runner = train(search_config(tmp_path, max_iters=1))
+    runner = train(shown_config(tmp_path, max_iters=1))
     folder = os.path.join(
         runner.work_dir, runner.timestamp, 'vis_data', 'vis_image'
     )
@@ -169,18 +110,18 @@ def test_a_search_is_the_same_with_and_without_pictures(tmp_path):
         )
         return random_state, runner.model.state_dict()
 
-    without = search_config(tmp_path)
+    without = shown_config(tmp_path)
     del without.default_hooks['search_visualization']
-    shown, state = end(search_config(tmp_path, interval=1))
+    shown, state = end(shown_config(tmp_path, interval=1))
     expected_random, expected = end(without)
     assert shown == expected_random
     assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
 def test_what_a_resumed_search_does_not_go_through_is_forgotten(tmp_path):
-    train(search_config(tmp_path, interval=1))
+    train(shown_config(tmp_path, interval=1))
     first = read_history(str(tmp_path / 'work'))
-    cfg = search_config(tmp_path, max_iters=4, interval=2)
+    cfg = shown_config(tmp_path, max_iters=4, interval=2)
     cfg.load_from = str(tmp_path / 'work' / 'iter_1.pth')
     cfg.resume = True
     train(cfg)
@@ -216,7 +157,7 @@ def test_changes(after, expected):
 
 
 def test_the_hook_comes_after_the_step_and_before_the_timer(tmp_path):
-    runner = Runner.from_cfg(search_config(tmp_path))
+    runner = Runner.from_cfg(shown_config(tmp_path))
     order = [type(hook).__name__ for hook in runner.hooks]
     place = order.index(SearchVisualizationHook.__name__)
     assert order.index('ArchSearchHook') < place < order.index('IterTimerHook')
