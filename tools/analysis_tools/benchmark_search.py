@@ -33,16 +33,19 @@ from mmseg_autodeeplab.models.layers import CELLS
 from mmseg_autodeeplab.utils import benchmark, cli
 from mmseg_autodeeplab.utils.complexity import count_multiply_adds
 from mmseg_autodeeplab.utils.files import write_atomically
+from mmseg_autodeeplab.utils.search_benchmark import (
+    BACKBONE_KEYS,
+    FIT_BATCH,
+    FIT_CROP,
+    KEYS,
+    MEMORY,
+    compare,
+    fit,
+    project,
+    rows_of,
+)
 
-# Multiply-adds of each half, in those of a forward pass.
-PASSES = dict(weights=3, arch=2, iteration=5)
-# What a combination is made of, in the order of the columns.
-KEYS = ('crop', 'batch', 'layers', 'form', 'with_cp')
-MEMORY = ('peak', 'working')
-# Where the backbone has them.
-BACKBONE_KEYS = dict(layers='num_layers', form='form', with_cp='with_cp')
 SWITCH = dict(off=False, on=True)
-FIT_CROP, FIT_BATCH = 321, 2
 
 
 def parse_args():
@@ -258,6 +261,14 @@ def measure(cfg, args, case, iters, warmup):
     )
 
 
+def memory_of(cfg, args, case):
+    """The peak of a combination in bytes, model included."""
+    found = measure(cfg, args, case, iters=0, warmup=1)
+    if 'error' in found:
+        return float('inf')
+    return found['built'] + max(found['peak'].values())
+
+
 def forward_counter(cfg, args):
     """A function: multiply-adds of a combination, for one image."""
 
@@ -271,184 +282,6 @@ def forward_counter(cfg, args):
         return count_multiply_adds(model, crop, crop)
 
     return lambda case: count(case['layers'], case['crop'])
-
-
-def rows_of(case, rounds, halves, multiply_adds):
-    """The rows of a combination, one per half and one of both.
-
-    Args:
-        case (dict): The combination.
-        rounds (list[dict]): What each round has measured.
-        halves (list[str]): What was to be measured.
-        multiply_adds (int): Of a forward pass, for one image.
-
-    Returns:
-        list[dict]: Rows; one that has ``error`` has no numbers.
-    """
-    failed = [found for found in rounds if 'error' in found]
-    rows = []
-    for half in halves + ['iteration'] * (len(halves) > 1):
-        row = dict(case, half=half)
-        rows.append(row)
-        if failed:
-            row.update(failed[0])
-            continue
-        parts = halves if half == 'iteration' else [half]
-        samples = [
-            sum(times)
-            for found in rounds
-            for times in zip(*(found['seconds'][part] for part in parts))
-        ]
-        row.update(
-            **benchmark.spread(samples),
-            samples=samples,
-            multiply_adds=multiply_adds * case['batch'] * PASSES[half],
-            peak=max(
-                found['peak'][part] for found in rounds for part in parts
-            ),
-            working=max(
-                max(found['peak'][part] - found['state'], 0)
-                for found in rounds
-                for part in parts
-            ),
-            built=max(found['built'] for found in rounds),
-        )
-        row['multiply_adds_per_second'] = row['multiply_adds'] / row['seconds']
-    return rows
-
-
-def compare(rows):
-    """Ratios between rows that differ in one thing.
-
-    Args:
-        rows (list[dict]): Rows of all combinations.
-
-    Returns:
-        list[dict]: The combination, ``relative_to``, and the ratios ``time``,
-        ``peak`` and ``working`` (None where there is nothing to divide by).
-    """
-    keys = (*KEYS, 'half')
-    found = {
-        tuple(row[key] for key in keys): row
-        for row in rows
-        if 'error' not in row
-    }
-    ratios = []
-    for row in found.values():
-        for key, value, label in (
-            ('form', 'reference', 'reference'),
-            ('with_cp', 'off', 'with_cp off'),
-            ('half', 'weights', 'weights'),
-        ):
-            other = found.get(tuple({**row, key: value}[k] for k in keys))
-            whole = key == 'half' and row['half'] == 'iteration'
-            if row[key] == value or other is None or whole:
-                continue
-            ratios.append(
-                dict(
-                    {k: row[k] for k in keys},
-                    relative_to=label,
-                    time=row['seconds'] / other['seconds'],
-                    **{
-                        name: row[name] / other[name] if other[name] else None
-                        for name in MEMORY
-                    },
-                )
-            )
-    return ratios
-
-
-def project(rows, max_iters, begin):
-    """Duration of a whole search for each combination.
-
-    Args:
-        rows (list[dict]): Rows of all combinations.
-        max_iters (int): Iterations of the search.
-        begin (int): The first of them with an architecture half.
-
-    Returns:
-        list[dict]: The combination, and ``seconds``.
-    """
-    halves = {}
-    for row in rows:
-        if 'error' not in row:
-            case = tuple(row[key] for key in KEYS)
-            halves.setdefault(case, {})[row['half']] = row['seconds']
-    return [
-        dict(
-            zip(KEYS, case),
-            seconds=max_iters * found['weights']
-            + (max_iters - begin) * found['arch'],
-        )
-        for case, found in halves.items()
-    ]
-
-
-def largest(fits):
-    """The largest n from 1 on for which ``fits(n)``; 0 if there is none.
-
-    By doubling and bisection: ``fits`` must not become true again.
-    """
-    if not fits(1):
-        return 0
-    good, bad = 1, 2
-    while fits(bad):
-        good, bad = bad, 2 * bad
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if fits(middle):
-            good = middle
-        else:
-            bad = middle
-    return good
-
-
-def fit(cfg, args, cases, limits):
-    """The largest batch and crop within each limit of memory.
-
-    Args:
-        cfg (Config): The config.
-        args (argparse.Namespace): The options.
-        cases (list[dict]): Combinations; their crops and batches are not
-            used.
-        limits (list[float]): In 2^30 bytes.
-
-    Returns:
-        list[dict]: ``layers``, ``form``, ``with_cp``, ``limit``, ``batch``
-        and ``crop``; 0 where nothing fits.
-    """
-
-    @functools.cache
-    def memory(layers, form, with_cp, crop, batch):
-        case = dict(zip(KEYS, (crop, batch, layers, form, with_cp)))
-        found = measure(cfg, args, case, iters=0, warmup=1)
-        if 'error' in found:
-            return float('inf')
-        return found['built'] + max(found['peak'].values())
-
-    rows = []
-    for net in dict.fromkeys(
-        tuple(case[key] for key in BACKBONE_KEYS) for case in cases
-    ):
-        for limit in limits:
-            room = limit * 2**30
-
-            def batch_fits(n, net=net, room=room):
-                return memory(*net, FIT_CROP, n) <= room
-
-            def crop_fits(n, net=net, room=room):
-                return memory(*net, 32 * n + 1, FIT_BATCH) <= room
-
-            steps = largest(crop_fits)
-            rows.append(
-                dict(
-                    zip(BACKBONE_KEYS, net),
-                    limit=limit,
-                    batch=largest(batch_fits),
-                    crop=32 * steps + 1 if steps else 0,
-                )
-            )
-    return rows
 
 
 def print_rows(rows):
@@ -556,7 +389,9 @@ def main():
             )
         )
     if limits:
-        found['fit'] = fit(cfg, args, cases, limits)
+        found['fit'] = fit(
+            cases, limits, functools.partial(memory_of, cfg, args)
+        )
         keys = [*BACKBONE_KEYS, 'limit', 'batch', 'crop']
         print('\nWhat fits into the memory of the GPU:\n')
         print(
