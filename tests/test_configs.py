@@ -23,6 +23,7 @@ def test_config(file):
     assert cfg.randomness.seed is not None
     hooks = cfg.default_hooks
     assert hooks.checkpoint.backend_args == dict(backend='atomic')
+    assert hooks.runtime_info == dict(type='DeferredRuntimeInfoHook')
     for name in ('CheckpointRoom', 'FiniteLoss', 'DataGuard', 'ExactResume'):
         assert f'{name}Hook' in [hook.type for hook in hooks.values()]
     crop = tuple(cfg.model.data_preprocessor.size)

@@ -10,7 +10,7 @@ from typing import Optional, Union
 
 import torch
 from mmengine.dist import all_reduce_params, master_only
-from mmengine.hooks import EMAHook, Hook, LoggerHook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
@@ -25,7 +25,8 @@ from .agreement import check_agreement
 from .bare_model import bare_model
 from .checkpoint_due import checkpoint_is_due
 from .cost_term import CostTerm
-from .finite_loss_hook import FiniteLossHook
+from .finite_loss_hook import finite_loss_hooks
+from .log_due import log_is_due
 from .search_identity import check_identity, search_identity
 
 DATA_BATCH = Optional[Union[dict, tuple, list]]
@@ -157,10 +158,10 @@ class ArchSearchHook(Hook):
         if runner.iter >= self.begin:
             batch = self._next_batch()
             losses = self.step(bare_model(runner), runner.optim_wrapper, batch)
-            for guard in _guards(runner):
+            for guard in finite_loss_hooks(runner):
                 guard.watch(runner, 'architecture', losses, batch)
             self._sum_up(losses)
-            if self._is_logged(runner, batch_idx):
+            if log_is_due(runner, batch_idx):
                 self._log(runner)
         if self.every_n_train_iters(runner, self.interval):
             self._snapshot(runner, runner.iter + 1)
@@ -257,25 +258,8 @@ class ArchSearchHook(Hook):
             self._sums[name] = self._sums.get(name, 0) + value
         self._num_summed += 1
 
-    def _is_logged(self, runner: Runner, batch_idx: int) -> bool:
-        """Whether a LoggerHook writes a line after this iteration.
-
-        Its own conditions; the last iteration counts too, so that nothing is
-        left out.
-        """
-        loader = runner.train_dataloader
-        return self.is_last_train_iter(runner) or any(
-            self.every_n_inner_iters(batch_idx, hook.interval)
-            or (
-                self.end_of_epoch(loader, batch_idx)
-                and (not hook.ignore_last or len(loader) <= hook.interval)
-            )
-            for hook in runner.hooks
-            if isinstance(hook, LoggerHook)
-        )
-
     def _log(self, runner: Runner) -> None:
-        for guard in _guards(runner):
+        for guard in finite_loss_hooks(runner):
             guard.check(runner)
         hub = runner.message_hub
         for name, total in self._sums.items():
@@ -303,7 +287,7 @@ class ArchSearchHook(Hook):
 
     @master_only
     def _snapshot(self, runner: Runner, iteration: int) -> None:
-        for guard in _guards(runner):
+        for guard in finite_loss_hooks(runner):
             guard.check(runner)
         measures = self._measures(_as_arrays(self._backbone.arch_parameters()))
         metrics = dict(self._val_metrics, **measures)
@@ -348,10 +332,6 @@ class ArchSearchHook(Hook):
         # workers' random states move on too.
         for _ in range(state['num_batches']):
             self._next_batch()
-
-
-def _guards(runner: Runner) -> list[FiniteLossHook]:
-    return [hook for hook in runner.hooks if isinstance(hook, FiniteLossHook)]
 
 
 def _search_backbone(model: nn.Module) -> nn.Module:

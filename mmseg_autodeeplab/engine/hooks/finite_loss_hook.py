@@ -9,20 +9,24 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ...errors import UserError
+from .checkpoint_due import checkpoint_is_due
+from .log_due import log_is_due
+from .scalars import as_numbers, without_graphs
 
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
     """Stop at a loss that is not finite, before it is saved.
 
-    The error names the loss, the images of the batch and the last good
-    checkpoint. No checkpoint is written of weights, statistics or an
-    architecture that are not finite, so the latest is always a good one.
+    The error names the iteration, the loss, the images of the batch and the
+    last good checkpoint. No checkpoint is written of weights, statistics or
+    an architecture that are not finite, so the latest is always a good one.
 
-    Of the weights' losses, those of the current iteration are looked at;
-    MMEngine has read them off the device already. Those that another hook
-    gives to :meth:`watch` stay on the device until then, when waiting for the
-    next iteration's has waited for them, too.
+    The losses of all iterations are looked at, but no iteration waits for
+    them: they stay on the device until a line of the log, a checkpoint, a
+    validation or the end of the training follows, or another hook calls
+    :meth:`check`. So the error may come as many iterations late as lie
+    between two lines of the log.
 
     Args:
         tolerance (int): How many such losses in a row, of the weights or of
@@ -31,7 +35,7 @@ class FiniteLossHook(Hook):
             without it, the first one spoils the weights. Defaults to 0.
     """
 
-    # After MMEngine has read the losses, and before all that builds on them.
+    # Before all that builds on the losses.
     priority = 'HIGH'
 
     def __init__(self, tolerance: int = 0) -> None:
@@ -47,10 +51,15 @@ class FiniteLossHook(Hook):
         data_batch: Optional[dict] = None,
         outputs: Optional[dict] = None,
     ) -> None:
-        """Look at the weights' losses, and at those watched before."""
+        """Watch the weights' losses; look at all where values are read."""
         # While one is saved, this is its name already.
         self._last_good = runner.message_hub.get_info('last_ckpt')
         self.watch(runner, 'weights', outputs, data_batch)
+        if log_is_due(runner, batch_idx) or checkpoint_is_due(runner):
+            self.check(runner)
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Look before hours of validation, and a checkpoint of the best."""
         self.check(runner)
 
     def watch(
@@ -71,7 +80,9 @@ class FiniteLossHook(Hook):
             getattr(sample, 'img_path', 'an unnamed image')
             for sample in batch['data_samples']
         ]
-        self._watched.append((half, runner.iter + 1, losses, files))
+        self._watched.append(
+            (half, runner.iter + 1, files, without_graphs(losses))
+        )
 
     def check(self, runner: Runner) -> None:
         """Look at all that was watched since the last time, in that order.
@@ -80,9 +91,10 @@ class FiniteLossHook(Hook):
             UserError: More than ``tolerance`` in a row were not finite.
         """
         watched, self._watched = self._watched, []
-        for half, iteration, losses, files in watched:
+        values = as_numbers([losses for *_, losses in watched])
+        for (half, iteration, files, _), losses in zip(watched, values):
             bad = ', '.join(
-                f'{name} is {float(value)}'
+                f'{name} is {value}'
                 for name, value in losses.items()
                 if not math.isfinite(value)
             )
@@ -123,3 +135,8 @@ class FiniteLossHook(Hook):
         if self._last_good is None:
             return 'start anew, as no checkpoint was saved before'
         return f'--resume from the last good checkpoint, {self._last_good}'
+
+
+def finite_loss_hooks(runner: Runner) -> list[FiniteLossHook]:
+    """Those of a runner, for hooks that watch or check losses."""
+    return [hook for hook in runner.hooks if isinstance(hook, FiniteLossHook)]

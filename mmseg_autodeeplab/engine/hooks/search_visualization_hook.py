@@ -24,6 +24,7 @@ from ...visualization import (
 )
 from ...visualization.history import append_record
 from .bare_model import bare_model
+from .finite_loss_hook import finite_loss_hooks
 
 
 @HOOKS.register_module()
@@ -75,6 +76,8 @@ class SearchVisualizationHook(Hook):
         if self.every_n_train_iters(
             runner, self.interval
         ) or self.is_last_train_iter(runner):
+            for guard in finite_loss_hooks(runner):
+                guard.check(runner)
             self._draw(runner, runner.iter + 1)
 
     def _draw(self, runner: Runner, iteration: int) -> None:
