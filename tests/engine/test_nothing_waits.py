@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from mmseg_autodeeplab.arch import Architecture, Connection
 from mmseg_autodeeplab.engine import SearchVisualizationHook
-from mmseg_autodeeplab.models.decode_heads.unread_head import UnreadHead
+from mmseg_autodeeplab.models.decode_heads.wait_free_head import WaitFreeHead
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LINE = 4
@@ -129,6 +129,6 @@ def test_what_the_stock_parts_wait_for_is_seen(tmp_path, monkeypatch):
     stock = dict(runtime_info=dict(type='RuntimeInfoHook'))
     runner = on_meta(tmp_path, monkeypatch, SEARCH, default_hooks=stock)
     assert stopped_by_a_read(runner) == 1
-    monkeypatch.delattr(UnreadHead, 'loss_by_feat')
+    monkeypatch.delattr(WaitFreeHead, 'loss_by_feat')
     runner = on_meta(tmp_path, monkeypatch, SEARCH)
     assert stopped_by_a_read(runner) == 1

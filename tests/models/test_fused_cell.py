@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import load_state_dict
 from mmseg.registry import MODELS
@@ -63,14 +64,12 @@ def clear_gradients(net):
 def run(net, x):
     outs = net(x)
     generator = torch.Generator().manual_seed(1)
-    # The same directions in any precision.
     directions = [
-        torch.randn(out.shape, generator=generator, dtype=torch.double)
+        torch.randn(out.shape, generator=generator, dtype=out.dtype)
         for out in outs
     ]
     loss = sum(
-        (out * direction.to(out.dtype)).mean()
-        for out, direction in zip(outs, directions)
+        (out * direction).mean() for out, direction in zip(outs, directions)
     )
     loss.backward()
     return outs
@@ -95,7 +94,7 @@ def error(found, expected):
     ],
 )
 def test_the_same_numbers(num_layers, num_blocks, size, mode):
-    compare(torch.double, num_layers, num_blocks, size, mode)
+    compare(num_layers, num_blocks, size, mode)
 
 
 @pytest.mark.parametrize('mode', ['train', 'eval'])
@@ -104,51 +103,89 @@ def test_the_same_numbers(num_layers, num_blocks, size, mode):
     [(3, 5, (64, 64)), (5, 3, (65, 49)), (12, 1, (65, 49))],
 )
 def test_the_same_numbers_in_single_precision(
-    num_layers, num_blocks, size, mode
+    monkeypatch, num_layers, num_blocks, size, mode
 ):
-    compare(torch.float, num_layers, num_blocks, size, mode)
+    compare_in_single_precision(
+        monkeypatch, num_layers, num_blocks, size, mode
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('dtype', [torch.float, torch.double])
 @pytest.mark.parametrize('mode', ['train', 'eval'])
 @pytest.mark.parametrize('size', [(64, 64), (65, 49)])
 @pytest.mark.parametrize('num_blocks', [1, 3, 5])
 @pytest.mark.parametrize('num_layers', [3, 5, 12])
-def test_the_whole_grid(num_layers, num_blocks, size, mode, dtype):
-    compare(dtype, num_layers, num_blocks, size, mode)
+class TestWholeGrid:
+    def test_double(self, num_layers, num_blocks, size, mode):
+        compare(num_layers, num_blocks, size, mode)
+
+    def test_single(self, monkeypatch, num_layers, num_blocks, size, mode):
+        compare_in_single_precision(
+            monkeypatch, num_layers, num_blocks, size, mode
+        )
 
 
-def compare(dtype, num_layers, num_blocks, size, mode):
-    clear, fused = pair(dtype, num_layers=num_layers, num_blocks=num_blocks)
-    double = dtype is torch.double
-    exact = clear if double else copy.deepcopy(clear).double()
-    for net in (clear, fused, exact):
+def compare(num_layers, num_blocks, size, mode):
+    clear, fused = pair(num_layers=num_layers, num_blocks=num_blocks)
+    x = torch.randn(2, 3, *size, dtype=torch.double)
+    compare_outputs_and_statistics(clear, fused, mode, x, 1e-10, 1e-10)
+    compare_gradients(clear, fused, 1e-10)
+
+
+def compare_in_single_precision(
+    monkeypatch, num_layers, num_blocks, size, mode
+):
+    """Gradients are compared without the kinks of ReLU and maximum.
+
+    At a kink, a rounding decides which way a gradient goes. In deep networks
+    the clear form differs by more than 1e-4 from itself, in most of its
+    weights, as soon as the convolutions sum up in another order.
+    """
+    # With fewer channels, some weights in front of a norm have hardly any
+    # gradient but for roundings.
+    net = dict(
+        num_layers=num_layers, num_blocks=num_blocks, filter_multiplier=4
+    )
+    clear, fused = pair(torch.float, **net)
+    x = torch.randn(2, 3, *size)
+    compare_outputs_and_statistics(clear, fused, mode, x, 1e-5, 1e-6)
+
+    remove_kinks(monkeypatch)
+    clear, fused = pair(torch.float, **net)
+    compare_outputs_and_statistics(clear, fused, mode, x, 1e-5, 1e-6)
+    compare_gradients(clear, fused, 1e-4)
+
+
+def remove_kinks(monkeypatch):
+    """SiLU for ReLU, and the average for the maximum, in both forms."""
+
+    def average(x, kernel_size, stride, padding, *args, **kwargs):
+        return F.avg_pool2d(x, kernel_size, stride, padding)
+
+    monkeypatch.setattr(F, 'relu', lambda x, inplace: F.silu(x))
+    monkeypatch.setattr(torch.Tensor, 'relu', F.silu)
+    monkeypatch.setattr(torch.Tensor, 'relu_', F.silu)
+    monkeypatch.setattr(F, 'max_pool2d', average)
+
+
+def compare_outputs_and_statistics(clear, fused, mode, x, bound, of_running):
+    for net in (clear, fused):
         net.train(mode == 'train')
-    x = torch.randn(2, 3, *size, dtype=dtype)
-
     for found, expected in zip(run(fused, x), run(clear, x)):
-        assert error(found, expected) < (1e-10 if double else 1e-5)
-    found, expected = clear_gradients(fused), clear_gradients(clear)
-    assert found.keys() == expected.keys()
-    if not double:
-        run(exact, x.double())
-    exact_gradients = clear_gradients(exact)
-    for key in expected:
-        # Where little is left of the gradient in front of a norm, single
-        # precision is off by more than the forms differ.
-        rounding = error(expected[key], exact_gradients[key])
-        assert error(found[key], expected[key]) < (
-            1e-10 if double else max(1e-4, rounding)
-        ), key
+        assert error(found, expected) < bound
     expected = clear.state_dict()
     for key, value in fused.state_dict().items():
         if key.endswith(('running_mean', 'running_var')):
-            assert (value - expected[key]).abs().max() < (
-                1e-10 if double else 1e-6
-            )
+            assert (value - expected[key]).abs().max() < of_running
         if key.endswith('num_batches_tracked'):
             assert value == expected[key]
+
+
+def compare_gradients(clear, fused, bound):
+    found, expected = clear_gradients(fused), clear_gradients(clear)
+    assert found.keys() == expected.keys()
+    for key in expected:
+        assert error(found[key], expected[key]) < bound, key
 
 
 def test_affine_norm_is_the_same_too():

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..layers import resize
 
 
-class UnreadHead(BaseDecodeHead):
+class WaitFreeHead(BaseDecodeHead):
     """``BaseDecodeHead``, but training does not wait for its accuracy.
 
     The stock one picks the pixels that count by a mask, and has to ask the
