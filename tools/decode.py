@@ -3,8 +3,8 @@
 # ruff: noqa: E402
 import gc
 
-# Nothing that is imported or loaded here becomes garbage; looking for some takes
-# a sixth of the time.
+# Nothing that is imported or loaded here becomes garbage. Looking for some
+# would take a sixth of the time.
 gc.disable()
 
 import argparse
