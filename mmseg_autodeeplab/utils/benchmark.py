@@ -33,7 +33,8 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from ..engine import ArchSearchHook
-from ..errors import UserError
+from ..errors import UserError, one_line
+from ..models.layers import NotCompiledWarning
 from .complexity import count_multiply_adds, count_parameters
 
 MIB = 2**20
@@ -174,7 +175,6 @@ def measure_search(
     warmup: int,
     threads: Optional[int] = None,
     channels_last: bool = False,
-    compile_forward: bool = False,
 ) -> dict:
     """Measure iterations of a search on random images.
 
@@ -192,13 +192,15 @@ def measure_search(
         warmup (int): Iterations before those.
         threads (int, optional): Of PyTorch on the CPU.
         channels_last (bool): Memory format of the model.
-        compile_forward (bool): Whether to ``torch.compile`` the forward pass
-            of the model.
 
     Returns:
         dict: ``seconds``, a list per half; ``built``, the memory of the built
         model in bytes; above it ``state``, what stays between iterations
         (momentum), and ``peak`` per half.
+
+    Raises:
+        UserError: The config asks for compiled cells, and they cannot be
+            compiled: in a search they would go on without.
     """
     device = _start(cfg, device, threads)
     model = build_model(cfg).to(device).train()
@@ -207,8 +209,6 @@ def measure_search(
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     hook = HOOKS.build(search_hook(cfg))
     hook.prepare(model, optim_wrapper)
-    if compile_forward:
-        model.forward = torch.compile(model.forward)
     data = random_batch(batch, crop, model.num_classes)
     step = dict(
         weights=lambda: model.train_step(data, optim_wrapper),
@@ -217,7 +217,7 @@ def measure_search(
 
     memory = PeakMemory(device)
     times = {half: [] for half in halves}
-    with _compile_errors() if compile_forward else contextlib.nullcontext():
+    with _compile_errors():
         for _ in range(warmup):
             for half in halves:
                 step[half]()
@@ -340,16 +340,16 @@ def random_batch(batch: int, crop: int, num_classes: int) -> dict:
 
 @contextlib.contextmanager
 def _compile_errors():
-    try:
-        yield
-    except (UserError, torch.cuda.OutOfMemoryError):
-        raise
-    except Exception as error:  # Compilers raise anything.
-        reason = (str(error).strip().splitlines() or [''])[0]
-        raise UserError(
-            f'torch.compile fails on this model ({type(error).__name__}: '
-            f'{reason}); measure without --compile'
-        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', NotCompiledWarning)
+        try:
+            yield
+        except NotCompiledWarning as warning:
+            raise UserError(
+                'torch.compile fails on this model '
+                f'({one_line(warning.__context__)}); leave out --compile, '
+                'or the compile_cfg of its backbone'
+            ) from warning
 
 
 def check_device(device: Optional[str]) -> str:

@@ -1,8 +1,10 @@
+import functools
 import json
 import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmseg_autodeeplab.utils import benchmark, complexity
 
@@ -271,24 +273,41 @@ def test_a_mistake_that_the_model_finds(config, failure, monkeypatch):
     assert 'set crop_size to 33 or more' in message
 
 
-def test_compiling(config, failure, monkeypatch):
-    compiled = []
+def test_compiling(config, run_tool, tmp_path, measured):
+    run_tool(
+        TOOL, config, '--device', 'cpu', '--compile', '--json', tmp_path / 'a'
+    )
+    assert measured[0]['cfg'].model.backbone.compile_cfg == {}
+    assert json.loads((tmp_path / 'a').read_text())['compile'] is True
 
-    def compiler(forward):
 
-        def broken(*args, mode, **kwargs):
-            compiled.append(mode)
-            if len(compiled) == 3:
-                raise RuntimeError('not this one')
-            return forward(*args, mode=mode, **kwargs)
+def test_compiling_as_the_config_says(config, run_tool, tmp_path, measured):
+    with config.open('a') as file:
+        file.write(
+            "model['backbone'].update(compile_cfg=dict(mode='default'))"
+        )
+    run_tool(
+        TOOL, config, '--device', 'cpu', '--compile', '--json', tmp_path / 'a'
+    )
+    assert measured[0]['cfg'].model.backbone.compile_cfg == dict(
+        mode='default'
+    )
+    assert json.loads((tmp_path / 'a').read_text())['compile'] is True
 
-        return broken
 
-    monkeypatch.setattr('torch.compile', compiler)
+def test_what_cannot_be_compiled_is_not_measured(config, failure, monkeypatch):
+
+    def broken(graph, inputs):
+        raise NotImplementedError('not this one\nand much more')
+
     monkeypatch.setattr(benchmark, 'isolated', lambda f, *a, **k: f(*a, **k))
     monkeypatch.setattr(benchmark, '_silence', lambda: None)
+    monkeypatch.setattr(
+        'torch.nn.Module.compile',
+        functools.partialmethod(torch.nn.Module.compile, backend=broken),
+    )
     message = failure(
         TOOL, config, '--device', 'cpu', '--crop', 33, '--compile'
     )
     assert 'torch.compile fails on this model' in message
-    assert 'not this one' in message and compiled == ['loss'] * 3
+    assert 'not this one' in message

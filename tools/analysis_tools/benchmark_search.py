@@ -98,7 +98,10 @@ def parse_args():
         '--channels-last', action='store_true', help='memory format'
     )
     parser.add_argument(
-        '--compile', action='store_true', help='torch.compile the forward pass'
+        '--compile',
+        action='store_true',
+        help='torch.compile the cells of the supernet, as its compile_cfg '
+        'does; the iterations before those that are timed compile them',
     )
     parser.add_argument('--threads', type=int, help='threads of the CPU')
     parser.add_argument(
@@ -196,6 +199,11 @@ def combinations(args, cfg):
     kind = backbone.type
     cls = MODELS.get(kind) if isinstance(kind, str) else kind
     parameters = inspect.signature(cls).parameters
+    if args.compile and 'compile_cfg' not in parameters:
+        raise UserError(
+            '--compile sets compile_cfg of the backbone, but '
+            f'{cls.__name__} has no such setting'
+        )
     choices = dict(form=CELLS, with_cp=SWITCH)
     values = dict(
         crop=split('--crop', args.crop), batch=split('--batch', args.batch)
@@ -232,6 +240,8 @@ def configure(cfg, args, case):
         backbone.pop('with_cp', None)
         if SWITCH[case['with_cp']]:
             backbone.with_cp = True
+    if args.compile and backbone.get('compile_cfg') is None:
+        backbone.compile_cfg = {}
     preprocessor = cfg.model.get('data_preprocessor')
     if preprocessor and preprocessor.get('size'):
         # It would fill up to this size.
@@ -257,7 +267,6 @@ def measure(cfg, args, case, iters, warmup):
         warmup=warmup,
         threads=args.threads,
         channels_last=args.channels_last,
-        compile_forward=args.compile,
     )
 
 
@@ -348,7 +357,8 @@ def main():
         **where,
         amp=args.amp,
         channels_last=args.channels_last,
-        compile=args.compile,
+        compile=args.compile
+        or cfg.model.backbone.get('compile_cfg') is not None,
         iters=args.iters,
         warmup=args.warmup,
         rounds=args.rounds,

@@ -2,6 +2,7 @@
 
 from .cell import Cell
 from .checkpoint import checkpointed
+from .compiled import NotCompiledWarning, call_module, compile_in_place
 from .fused_cell import FusedRelaxedCell
 from .initializers import FanInUniformInit
 from .operations import ReLUConvNorm, build_operation, resize
@@ -15,13 +16,16 @@ __all__ = [
     'FanInUniformInit',
     'FusedRelaxedCell',
     'MixedOperation',
+    'NotCompiledWarning',
     'ReLUConvNorm',
     'RelaxedCell',
     'RelaxedNode',
     'Stem',
     'build_operation',
+    'call_module',
     'check_training_size',
     'checkpointed',
+    'compile_in_place',
     'level_sizes',
     'resize',
 ]

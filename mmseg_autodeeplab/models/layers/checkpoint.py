@@ -26,18 +26,21 @@ def checkpointed(module: nn.Module, *args: Tensor) -> Tensor:
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    norms = [
-        m
+    """Have running statistics updated in copies.
+
+    Not kept by a momentum of 0: a compiled module would take that for another
+    program, and compile it.
+    """
+    buffers = [
+        (m, name, buffer)
         for m in module.modules()
-        if isinstance(m, _BatchNorm) and m.track_running_stats
+        if isinstance(m, _BatchNorm)
+        for name, buffer in m.named_buffers()
     ]
-    momenta = [norm.momentum for norm in norms]
-    counts = [norm.num_batches_tracked.clone() for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
+    for norm, name, buffer in buffers:
+        setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm, momentum, count in zip(norms, momenta, counts):
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
+        for norm, name, buffer in buffers:
+            setattr(norm, name, buffer)
