@@ -70,8 +70,8 @@ class AutoDeepLabSupernet(BaseModule):
             normalisation held uniform). Defaults to 1.
         compile_cfg (dict, optional): Keywords of ``torch.compile``, by which
             the cells are compiled for training, one program for all of a
-            geometry: the first iterations take minutes, the others less time
-            than without. Evaluation and copies, such as that of an EMA, run
+            geometry: the first iterations take minutes, the others can take
+            less. Evaluation and copies, such as that of an EMA, run
             uncompiled, and with a warning so does a cell that cannot be
             compiled. Defaults to None, nothing is compiled; {} is with
             PyTorch's own compiler.
