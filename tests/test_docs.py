@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 from mmseg.registry import HOOKS
-from mmseg.visualization import SegLocalVisualizer
 
 from mmseg_autodeeplab.utils import cli
 
@@ -246,7 +245,7 @@ def shrunk(tool, args):
     return [*args[:at], *options, *args[at:]]
 
 
-def test_marked_blocks_run(tmp_path, monkeypatch):
+def test_marked_blocks_run(tmp_path, monkeypatch, forget_visualizers):
     """All of them, one after the other, where a clone would be."""
     pytest.importorskip('onnxruntime')
     for name in ('configs', 'tools'):
@@ -266,7 +265,7 @@ def test_marked_blocks_run(tmp_path, monkeypatch):
                 sys, 'argv', [str(tool), *shrunk(tool.stem, args)]
             )
             # A process of its own would have one of its own.
-            SegLocalVisualizer._instance_dict.clear()
+            forget_visualizers()
             runpy.run_path(str(tool), run_name='__main__')
     # What the pages say is written.
     for file in (
