@@ -1,19 +1,25 @@
-"""Auto-DeepLab as a plugin of MMSegmentation.
+"""Architecture search for segmentation as a plugin of MMSegmentation.
 
 Importing it checks the installed libraries, closes the gaps between them,
 and registers every class of the plugin in MMSegmentation's registries.
 """
 
-from .requirements import check_requirements
+from .compat.versions import check_requirements
 from .version import __version__
 
 # The order matters: no import below is safe before this check.
 check_requirements()
 
-from .utils.compat import close_gaps  # noqa: E402
+from .compat.gaps import close_gaps  # noqa: E402
 
 close_gaps()
 
-from . import datasets, engine, models  # noqa: E402, F401
+from . import (  # noqa: E402, F401
+    datasets,
+    engine,
+    models,
+    search,
+    visualization,
+)
 
 __all__ = ['__version__']

@@ -15,7 +15,7 @@ import pytest
 from mmengine.config import Config
 from mmseg.registry import HOOKS
 
-from mmseg_autodeeplab.utils import cli
+from mmseg_autodeeplab import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs'

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmseg_autodeeplab.requirements import check_requirements
+from mmseg_autodeeplab.compat.versions import check_requirements
 
 ROOT = Path(__file__).resolve().parents[1]
 MIM_FILES = (

@@ -1,12 +1,5 @@
 """Turn a search checkpoint into an architecture and a config to retrain it."""
 
-# ruff: noqa: E402
-import gc
-
-# Nothing that is imported or loaded here becomes garbage. Looking for some
-# would take a sixth of the time.
-gc.disable()
-
 import argparse
 import copy
 import datetime
@@ -19,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
+from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.arch import (
     RATES,
     Architecture,
@@ -26,8 +20,7 @@ from mmseg_autodeeplab.arch import (
     random_architecture,
 )
 from mmseg_autodeeplab.errors import UserError, one_line
-from mmseg_autodeeplab.utils import cli
-from mmseg_autodeeplab.utils.files import write_atomically
+from mmseg_autodeeplab.files import write_atomically
 from mmseg_autodeeplab.visualization import drawing_files, save_drawings
 
 BASES = Path(__file__).resolve().parents[1] / 'configs' / '_base_'
@@ -216,7 +209,6 @@ def build_retrain_config(search: Config, architecture: Architecture) -> Config:
 
 @cli.user_errors()
 def main():
-    gc.freeze()  # nor at the end
     args = parse_args()
     init_default_scope('mmseg')
     architecture, search = load_search(args.checkpoint)

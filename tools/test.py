@@ -5,8 +5,8 @@ import os
 
 from mmengine.runner import Runner
 
+from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.utils import cli
 
 
 def parse_args():

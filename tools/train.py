@@ -5,9 +5,9 @@ import argparse
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
+from mmseg_autodeeplab import cli
+from mmseg_autodeeplab.cli.resume import resume_latest
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.utils import cli
-from mmseg_autodeeplab.utils.latest_checkpoint import resume_latest
 
 
 def parse_args():

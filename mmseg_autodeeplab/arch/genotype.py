@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ..errors import UserError
-from ..utils.files import write_atomically
+from ..files import write_atomically
 from .search_space import NUM_LEVELS, PRIMITIVES, RATES
 
 SCHEMA = 'mmseg_autodeeplab/architecture'

@@ -8,7 +8,7 @@ from typing import ClassVar, Union
 
 from mmengine.fileio import LocalBackend, register_backend
 
-from ..utils.files import write_atomically
+from ..files import write_atomically
 
 
 @register_backend('atomic')

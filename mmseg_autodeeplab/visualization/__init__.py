@@ -10,8 +10,10 @@ from .drawing import (
     render,
     save_drawings,
 )
+from .search_visualization_hook import SearchVisualizationHook
 
 __all__ = [
+    'SearchVisualizationHook',
     'as_image',
     'draw_alphas',
     'draw_betas',

@@ -14,7 +14,7 @@ from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path
 
 from ..arch import RATES, Architecture, incoming, levels_at
-from ..utils.files import write_atomically
+from ..files import write_atomically
 from .cell_layout import BOX, INPUT_WIDTH, CellLayout, Points
 from .heat_map import HeatMap, alpha_map, beta_map, operation_name
 

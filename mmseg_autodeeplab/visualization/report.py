@@ -14,10 +14,8 @@ import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
-from .drawing import CHOSEN, FRAME, SHADES, draw_cell, draw_path, render
-from .heat_map import HeatMap, alpha_map, beta_map
-from .history import Record
-from .search_results import (
+from ..search.history import Record
+from ..search.results import (
     CURVES,
     Points,
     Search,
@@ -26,6 +24,8 @@ from .search_results import (
     latest,
     settings,
 )
+from .drawing import CHOSEN, FRAME, SHADES, draw_cell, draw_path, render
+from .heat_map import HeatMap, alpha_map, beta_map
 
 # Enough for the eye, and few enough for the size of the page.
 MAX_POINTS, MAX_RECORDS = 500, 200

@@ -12,9 +12,9 @@ from mmengine.runner import Runner
 from mmseg.registry import TRANSFORMS
 from small_search import search_config
 
+from mmseg_autodeeplab.cli import user_errors
 from mmseg_autodeeplab.datasets import CheckedPipeline, ShapesDataset
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.utils.cli import user_errors
 
 CROP = [
     dict(type='LoadImageFromFile'),

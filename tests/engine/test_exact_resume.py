@@ -16,7 +16,7 @@ from torch import distributed
 
 from mmseg_autodeeplab.arch import Architecture, Connection
 from mmseg_autodeeplab.engine import ScheduledDropPathHook
-from mmseg_autodeeplab.utils.random_states import (
+from mmseg_autodeeplab.engine.random_states import (
     get_random_states,
     set_random_states,
 )

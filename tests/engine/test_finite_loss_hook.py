@@ -14,9 +14,10 @@ from mmengine.runner import IterBasedTrainLoop
 from small_search import build, search_config
 
 from mmseg_autodeeplab.arch import alpha_entropy, beta_entropy
-from mmseg_autodeeplab.engine import ArchSearchHook, FiniteLossHook
+from mmseg_autodeeplab.engine import FiniteLossHook
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.visualization.history import read_history
+from mmseg_autodeeplab.search.gradient import ArchSearchHook
+from mmseg_autodeeplab.search.history import read_history
 
 
 def guarded_config(

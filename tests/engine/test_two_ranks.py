@@ -6,7 +6,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import distributed, nn
 
-from mmseg_autodeeplab.engine import ArchSearchHook
+from mmseg_autodeeplab.search.gradient import ArchSearchHook
 
 
 class Toy(BaseModel):

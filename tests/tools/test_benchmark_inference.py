@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mmseg_autodeeplab.utils import benchmark
+from mmseg_autodeeplab.cli import benchmark
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'camvid'
 TOOL = 'analysis_tools/benchmark_inference'

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmseg_autodeeplab.utils import benchmark, complexity
+from mmseg_autodeeplab.cli import benchmark, measurement
+from mmseg_autodeeplab.models import complexity
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 TOOL = 'analysis_tools/benchmark_search'
@@ -124,8 +125,8 @@ def test_a_measurement(config, run_tool, tmp_path, capsys):
         )
         assert row['built'] > 0
         assert cells[6] == f'{row["seconds"]:.4g}'
-        assert cells[9] == f'{row["peak"] / benchmark.MIB:.1f}'
-        assert cells[10] == f'{row["working"] / benchmark.MIB:.1f}'
+        assert cells[9] == f'{row["peak"] / measurement.MIB:.1f}'
+        assert cells[10] == f'{row["working"] / measurement.MIB:.1f}'
         assert row['working'] <= row['peak']
     weights, arch, both = found['rows'][:3]
     assert both['samples'] == [

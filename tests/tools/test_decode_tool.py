@@ -17,7 +17,7 @@ from mmseg_autodeeplab.arch import (
     Architecture,
     random_architecture,
 )
-from mmseg_autodeeplab.utils.cli import check_evaluation
+from mmseg_autodeeplab.cli import check_evaluation
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'

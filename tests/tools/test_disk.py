@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmseg_autodeeplab.utils.cli import user_errors
+from mmseg_autodeeplab.cli import user_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'

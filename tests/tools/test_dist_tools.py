@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.arch import Architecture
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.utils import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'

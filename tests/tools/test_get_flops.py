@@ -7,7 +7,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from mmseg_autodeeplab.utils.complexity import count_multiply_adds
+from mmseg_autodeeplab.models.complexity import count_multiply_adds
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'autodeeplab'
 

@@ -14,7 +14,7 @@ LEAK = f"""
 import runpy
 import sys
 import torch
-from mmseg_autodeeplab.engine import ArchSearchHook
+from mmseg_autodeeplab.search.gradient import ArchSearchHook
 
 kept = []
 step = ArchSearchHook.step

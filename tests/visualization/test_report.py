@@ -16,9 +16,9 @@ from mmseg_autodeeplab.arch import (
     decode,
     transition_mask,
 )
-from mmseg_autodeeplab.visualization.history import append_record
+from mmseg_autodeeplab.search.history import append_record
+from mmseg_autodeeplab.search.results import read_search
 from mmseg_autodeeplab.visualization.report import render_report
-from mmseg_autodeeplab.visualization.search_results import read_search
 
 
 def element(page, tag, name):
@@ -26,8 +26,8 @@ def element(page, tag, name):
     return re.search(pattern, page, re.DOTALL).group(1)
 
 
-def test_numbers_of_the_page_are_those_of_the_logs(work_dir):
-    search = read_search(str(work_dir))
+def test_numbers_of_the_page_are_those_of_the_logs(search_dir):
+    search = read_search(str(search_dir))
     page = render_report(search)
     rows = dict(
         re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td></tr>', page)
@@ -77,8 +77,8 @@ def test_numbers_of_the_page_are_those_of_the_logs(work_dir):
         assert framed == shown['chosen'][-1]
 
 
-def test_curves_go_through_the_logged_points(work_dir):
-    page = render_report(read_search(str(work_dir)))
+def test_curves_go_through_the_logged_points(search_dir):
+    page = render_report(read_search(str(search_dir)))
     points = re.search(r'<polyline[^>]*points="([^"]*)"', page).group(1)
     xs, ys = np.array([p.split(',') for p in points.split()], dtype=float).T
     assert len(xs) == 5
@@ -88,9 +88,9 @@ def test_curves_go_through_the_logged_points(work_dir):
     assert np.diff(xs)[0] > 0 and np.diff(ys)[0] > 0
 
 
-def test_nothing_is_loaded_and_all_is_escaped(work_dir):
-    (work_dir / 'iter_30.pth').touch()
-    page = render_report(read_search(str(work_dir)))
+def test_nothing_is_loaded_and_all_is_escaped(search_dir):
+    (search_dir / 'iter_30.pth').touch()
+    page = render_report(read_search(str(search_dir)))
     for word in ('http:', 'https:', 'src=', '@import', '<script>alert'):
         assert word not in page, word
     assert not re.search(r'url\((?!#)|href="(?!#|data:,)', page)
@@ -104,11 +104,11 @@ def test_nothing_is_loaded_and_all_is_escaped(work_dir):
 def test_the_size_of_the_paper_s_search(tmp_path):
     """12 layers, 5 blocks, a line of the log every 50 iterations."""
     work_dir = tmp_path / 'work'
-    write_run(work_dir, '20260101_000000', range(50, 29761, 50))
+    write_run(search_dir, '20260101_000000', range(50, 29761, 50))
     records = [parameters(i, 5, 12) for i in range(5)]
     for i in range(600):
-        append_record(work_dir, 50 * i, *records[i % 5])
-    page = render_report(read_search(str(work_dir)))
+        append_record(search_dir, 50 * i, *records[i % 5])
+    page = render_report(read_search(str(search_dir)))
     assert len(page.encode()) < 3e6
     data = json.loads(element(page, 'script', 'data'))
     assert data['iterations'][0] == 0

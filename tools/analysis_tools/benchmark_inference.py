@@ -14,9 +14,10 @@ import os.path as osp
 import torch
 from mmengine.hub import get_config
 
+from mmseg_autodeeplab import cli
+from mmseg_autodeeplab.cli import benchmark, measurement, tables
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.utils import benchmark, cli
-from mmseg_autodeeplab.utils.files import write_atomically
+from mmseg_autodeeplab.files import write_atomically
 
 
 def parse_args():
@@ -100,7 +101,7 @@ def measure(path, cfg, args, shape):
     """The row of a config; one that has ``error`` has no numbers."""
     name = osp.splitext(osp.basename(path))[0]
     try:
-        found = benchmark.isolated(
+        found = measurement.isolated(
             benchmark.measure_inference,
             cfg,
             shape=shape,
@@ -116,9 +117,7 @@ def measure(path, cfg, args, shape):
     if 'error' in found:
         return dict(config=name, **found)
     samples = found.pop('seconds')
-    row = dict(
-        config=name, **benchmark.spread(samples), samples=samples, **found
-    )
+    row = dict(config=name, **tables.spread(samples), samples=samples, **found)
     row['images_per_second'] = args.batch / row['seconds']
     row['multiply_adds_per_second'] = (
         row['multiply_adds'] * row['images_per_second']
@@ -142,12 +141,12 @@ def print_rows(rows):
                 f'{row["seconds_min"]:.4g}..{row["seconds_max"]:.4g}',
                 f'{row["images_per_second"]:.4g}',
                 f'{row["multiply_adds_per_second"] / 1e9:.4g}',
-                f'{row["peak"] / benchmark.MIB:.1f}',
+                f'{row["peak"] / measurement.MIB:.1f}',
             ]
         )
     header = ['config', 'M params', 'G madds', 'seconds', 'min..max']
     header += ['images/s', 'G madds/s', 'peak MiB']
-    print(benchmark.table(header, lines))
+    print(tables.table(header, lines))
 
 
 @cli.user_errors()
@@ -159,9 +158,9 @@ def main():
     shape = (args.shape[0], args.shape[-1])
     if args.threads:
         torch.set_num_threads(args.threads)
-    where = benchmark.environment(args.device)
+    where = tables.environment(args.device)
     print(
-        f'{benchmark.describe(where)}\n'
+        f'{tables.describe(where)}\n'
         f'Input: {args.batch} x 3 x {shape[0]} x {shape[1]}, amp {args.amp}\n'
     )
     rows = [measure(path, cfg, args, shape) for path, cfg in configs.items()]

@@ -28,12 +28,9 @@ import torch
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.models.layers import CELLS
-from mmseg_autodeeplab.utils import benchmark, cli
-from mmseg_autodeeplab.utils.complexity import count_multiply_adds
-from mmseg_autodeeplab.utils.files import write_atomically
-from mmseg_autodeeplab.utils.search_benchmark import (
+from mmseg_autodeeplab import cli
+from mmseg_autodeeplab.cli import benchmark, measurement, tables
+from mmseg_autodeeplab.cli.search_benchmark import (
     BACKBONE_KEYS,
     FIT_BATCH,
     FIT_CROP,
@@ -44,6 +41,10 @@ from mmseg_autodeeplab.utils.search_benchmark import (
     project,
     rows_of,
 )
+from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.files import write_atomically
+from mmseg_autodeeplab.models.complexity import count_multiply_adds
+from mmseg_autodeeplab.models.layers import CELLS
 
 SWITCH = dict(off=False, on=True)
 
@@ -96,12 +97,6 @@ def parse_args():
     )
     parser.add_argument(
         '--channels-last', action='store_true', help='memory format'
-    )
-    parser.add_argument(
-        '--compile',
-        action='store_true',
-        help='torch.compile the cells of the supernet, as its compile_cfg '
-        'does; the iterations before those that are timed compile them',
     )
     parser.add_argument('--threads', type=int, help='threads of the CPU')
     parser.add_argument(
@@ -199,11 +194,6 @@ def combinations(args, cfg):
     kind = backbone.type
     cls = MODELS.get(kind) if isinstance(kind, str) else kind
     parameters = inspect.signature(cls).parameters
-    if args.compile and 'compile_cfg' not in parameters:
-        raise UserError(
-            '--compile sets compile_cfg of the backbone, but '
-            f'{cls.__name__} has no such setting'
-        )
     choices = dict(form=CELLS, with_cp=SWITCH)
     values = dict(
         crop=split('--crop', args.crop), batch=split('--batch', args.batch)
@@ -240,8 +230,6 @@ def configure(cfg, args, case):
         backbone.pop('with_cp', None)
         if SWITCH[case['with_cp']]:
             backbone.with_cp = True
-    if args.compile and backbone.get('compile_cfg') is None:
-        backbone.compile_cfg = {}
     preprocessor = cfg.model.get('data_preprocessor')
     if preprocessor and preprocessor.get('size'):
         # It would fill up to this size.
@@ -256,7 +244,7 @@ def configure(cfg, args, case):
 
 def measure(cfg, args, case, iters, warmup):
     """Measure a combination, in a process of its own."""
-    return benchmark.isolated(
+    return measurement.isolated(
         benchmark.measure_search,
         configure(cfg, args, case),
         crop=case['crop'],
@@ -306,18 +294,18 @@ def print_rows(rows):
                 f'{row["seconds"]:.4g}',
                 f'{row["seconds_min"]:.4g}..{row["seconds_max"]:.4g}',
                 f'{row["multiply_adds_per_second"] / 1e9:.4g}',
-                *(f'{row[key] / benchmark.MIB:.1f}' for key in MEMORY),
+                *(f'{row[key] / measurement.MIB:.1f}' for key in MEMORY),
             ]
         )
     header = [*KEYS, 'half', 'seconds', 'min..max', 'G madds/s']
     header += [f'{key} MiB' for key in MEMORY]
-    print(benchmark.table(header, lines))
+    print(tables.table(header, lines))
 
 
 def print_ratios(ratios):
     print('\nRatios:\n')
     print(
-        benchmark.table(
+        tables.table(
             [*KEYS, 'half', 'relative to', 'time', *MEMORY],
             [
                 [
@@ -351,19 +339,17 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
 
-    where = benchmark.environment(args.device)
+    where = tables.environment(args.device)
     found = dict(
         config=cfg.filename,
         **where,
         amp=args.amp,
         channels_last=args.channels_last,
-        compile=args.compile
-        or cfg.model.backbone.get('compile_cfg') is not None,
         iters=args.iters,
         warmup=args.warmup,
         rounds=args.rounds,
     )
-    print(benchmark.describe(where) + '\n', flush=True)
+    print(tables.describe(where) + '\n', flush=True)
     count = forward_counter(cfg, args)
     counts = [count(case) for case in cases]
     rounds = [[] for _ in cases]
@@ -390,7 +376,7 @@ def main():
             'architecture halves, without loading and validation\n'
         )
         print(
-            benchmark.table(
+            tables.table(
                 [*KEYS, 'hours'],
                 [
                     [*(row[k] for k in KEYS), f'{row["seconds"] / 3600:.2f}']
@@ -405,7 +391,7 @@ def main():
         keys = [*BACKBONE_KEYS, 'limit', 'batch', 'crop']
         print('\nWhat fits into the memory of the GPU:\n')
         print(
-            benchmark.table(
+            tables.table(
                 [
                     *BACKBONE_KEYS,
                     'GB',

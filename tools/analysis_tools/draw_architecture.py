@@ -3,9 +3,9 @@
 import argparse
 import os.path as osp
 
+from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.arch import ZOO, get_architecture
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.utils import cli
 from mmseg_autodeeplab.visualization import drawing_files, save_drawings
 
 

@@ -9,9 +9,9 @@ import argparse
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
+from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.utils import cli
-from mmseg_autodeeplab.utils.complexity import (
+from mmseg_autodeeplab.models.complexity import (
     count_multiply_adds,
     count_parameters,
 )

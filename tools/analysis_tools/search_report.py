@@ -7,10 +7,10 @@ architecture and its cost, and the commands to retrain it.
 import argparse
 import os.path as osp
 
-from mmseg_autodeeplab.utils import cli
-from mmseg_autodeeplab.utils.files import write_atomically
+from mmseg_autodeeplab import cli
+from mmseg_autodeeplab.files import write_atomically
+from mmseg_autodeeplab.search.results import read_search
 from mmseg_autodeeplab.visualization.report import render_report
-from mmseg_autodeeplab.visualization.search_results import read_search
 
 
 def parse_args():

@@ -12,7 +12,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmseg_autodeeplab.utils.benchmark import MIB, PeakMemory, table
+from mmseg_autodeeplab.cli.measurement import MIB, PeakMemory
+from mmseg_autodeeplab.cli.tables import table
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'autodeeplab'
 INTERVAL = 10

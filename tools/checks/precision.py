@@ -19,8 +19,8 @@ from torch import nn
 import mmseg_autodeeplab  # noqa: F401  # isort: skip
 from mmseg.registry import MODELS
 
-from mmseg_autodeeplab.utils import cli
-from mmseg_autodeeplab.utils.benchmark import table
+from mmseg_autodeeplab import cli
+from mmseg_autodeeplab.cli.tables import table
 
 PAIRS = (
     ('fused', 'reference'),

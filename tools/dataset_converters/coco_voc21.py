@@ -18,9 +18,9 @@ import numpy as np
 from mmengine.utils import ProgressBar
 from PIL import Image
 
+from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.utils import cli
-from mmseg_autodeeplab.utils.files import write_atomically
+from mmseg_autodeeplab.files import write_atomically
 
 from mmseg.datasets import PascalVOCDataset  # isort: skip
 

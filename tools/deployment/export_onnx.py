@@ -30,9 +30,9 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
 
+from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.utils import cli
-from mmseg_autodeeplab.utils.files import write_atomically
+from mmseg_autodeeplab.files import write_atomically
 
 # Of the largest difference to PyTorch, relative to the range of the logits.
 TOLERANCE = 1e-4

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.utils import cli
-from mmseg_autodeeplab.utils.files import write_atomically
+from mmseg_autodeeplab.files import write_atomically
 
 # What stays of the meta information. The names in capitals are mmseg 0.x's.
 META = (

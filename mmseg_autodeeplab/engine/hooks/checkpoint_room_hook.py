@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ...errors import UserError
-from .bare_model import bare_model
+from ..bare_model import bare_model
 
 
 def checkpoint_size(model: nn.Module, optimizer: Optimizer) -> int:

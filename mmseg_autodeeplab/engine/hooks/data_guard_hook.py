@@ -14,7 +14,7 @@ from torch import nn
 
 from ...datasets import CheckedPipeline
 from ...errors import UserError
-from .bare_model import bare_model
+from ..bare_model import bare_model
 
 
 @HOOKS.register_module()

@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ...errors import UserError
-from .bare_model import bare_model
+from ..bare_model import bare_model
 
 
 def keep_probability(

@@ -11,7 +11,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 
 from ...errors import UserError
-from ...utils.random_states import get_random_states, set_random_states
+from ..random_states import get_random_states, set_random_states
 from .checkpoint_due import checkpoint_is_due
 
 

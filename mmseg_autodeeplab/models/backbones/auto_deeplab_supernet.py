@@ -1,7 +1,5 @@
 """The relaxed network of the search."""
 
-from typing import Optional
-
 import torch
 from mmengine.model import BaseModule, ModuleList
 from mmseg.registry import MODELS
@@ -20,15 +18,14 @@ from ...arch import (
 )
 from ...arch.search_space import DIRECTIONS, MIN_LAYERS
 from ...errors import UserError
-from ...utils.masked_softmax import masked_softmax
 from ..layers import (
     CELLS,
     RelaxedNode,
     Stem,
     check_training_size,
     checkpointed,
-    compile_in_place,
     level_sizes,
+    masked_softmax,
 )
 
 
@@ -68,13 +65,6 @@ class AutoDeepLabSupernet(BaseModule):
             block reads: less memory and time, and a departure from the paper
             (`PC-DARTS <https://arxiv.org/abs/1907.05737>`_, with its edge
             normalisation held uniform). Defaults to 1.
-        compile_cfg (dict, optional): Keywords of ``torch.compile``, by which
-            the cells are compiled for training, one program for all of a
-            geometry: the first iterations take minutes, the others can take
-            less. Evaluation and copies, such as that of an EMA, run
-            uncompiled, and with a warning so does a cell that cannot be
-            compiled. Defaults to None, nothing is compiled; {} is with
-            PyTorch's own compiler.
         init_cfg (dict, optional): Defaults to None, PyTorch's own
             initialisation.
 
@@ -98,7 +88,6 @@ class AutoDeepLabSupernet(BaseModule):
         form: str = 'fused',
         with_cp: bool = False,
         partial_channels: int = 1,
-        compile_cfg: Optional[dict] = None,
         init_cfg: OptMultiConfig = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -156,13 +145,9 @@ class AutoDeepLabSupernet(BaseModule):
             current = {
                 level: self.out_channels[level] for level in levels_at(layer)
             }
-        if compile_cfg is not None:
-            for nodes in self.layers:
-                for node in nodes:
-                    compile_in_place(node.cell, **compile_cfg)
 
     def arch_parameters(self) -> list[nn.Parameter]:
-        """What the architecture half of the search optimises."""
+        """What the architecture step of the search optimises."""
         return [self.alphas, self.betas]
 
     def architecture(self) -> Architecture:

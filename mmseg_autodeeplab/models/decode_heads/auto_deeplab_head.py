@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.logging import print_log
 from mmseg.models.decode_heads.aspp_head import ASPPModule
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.utils import OptMultiConfig
 from torch import Tensor, nn
 
 from ...arch import RATES
 from ..layers import resize
-from .wait_free_head import WaitFreeHead
 
 SEARCH_RATE = 96  # the atrous rate at stride s is 96 / s (Sec. 4.1)
 
@@ -80,7 +80,7 @@ def _say_batch_of_one() -> None:
 
 
 @MODELS.register_module()
-class AutoDeepLabSearchHead(WaitFreeHead):
+class AutoDeepLabSearchHead(BaseDecodeHead):
     """One simplified ASPP per scale; their logits are summed (Sec. 4.1).
 
     Each ASPP has three branches: 1x1 convolution, one 3x3 convolution of rate
@@ -148,7 +148,7 @@ class AutoDeepLabSearchHead(WaitFreeHead):
 
 
 @MODELS.register_module()
-class AutoDeepLabHead(WaitFreeHead):
+class AutoDeepLabHead(BaseDecodeHead):
     """Plain-convolution ASPP and the DeepLabv3+ decoder, as in the paper.
 
     ASPP: image pooling, 1x1 convolution, one 3x3 atrous convolution per rate,

@@ -2,9 +2,9 @@
 
 from .cell import Cell
 from .checkpoint import checkpointed
-from .compiled import NotCompiledWarning, call_module, compile_in_place
 from .fused_cell import FusedRelaxedCell
 from .initializers import FanInUniformInit
+from .masked_softmax import masked_softmax
 from .operations import ReLUConvNorm, build_operation, resize
 from .relaxed_cell import CELLS, MixedOperation, RelaxedCell, RelaxedNode
 from .sizes import check_training_size, level_sizes
@@ -16,16 +16,14 @@ __all__ = [
     'FanInUniformInit',
     'FusedRelaxedCell',
     'MixedOperation',
-    'NotCompiledWarning',
     'ReLUConvNorm',
     'RelaxedCell',
     'RelaxedNode',
     'Stem',
     'build_operation',
-    'call_module',
     'check_training_size',
     'checkpointed',
-    'compile_in_place',
     'level_sizes',
+    'masked_softmax',
     'resize',
 ]

@@ -26,11 +26,7 @@ def checkpointed(module: nn.Module, *args: Tensor) -> Tensor:
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Have running statistics updated in copies.
-
-    Not kept by a momentum of 0: a compiled module would take that for another
-    program, and compile it.
-    """
+    """Have running statistics updated in copies."""
     buffers = [
         (m, name, buffer)
         for m in module.modules()

@@ -8,7 +8,6 @@ from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
 from ...arch import PRIMITIVES, block_edges
-from .compiled import call_module
 from .fused_cell import FusedRelaxedCell
 from .operations import ReLUConvNorm, build_operation, resize, with_passed
 
@@ -195,5 +194,5 @@ class RelaxedNode(BaseModule):
                 self.entries, self.source_steps, sources
             )
         ]
-        outs = call_module(self.cell, xs, prev, alphas)
+        outs = self.cell(xs, prev, alphas)
         return sum(beta * out for beta, out in zip(betas, outs))

@@ -1,0 +1,37 @@
+"""What the command line tools share: options, configs, checks, errors."""
+
+from .checkpoints import (
+    check_checkpoint,
+    check_weights,
+    load_weights,
+    read_checkpoint,
+)
+from .configs import (
+    add_config_arguments,
+    add_runner_arguments,
+    check_evaluation,
+    check_keys,
+    check_work_dir,
+    enable_amp,
+    load_config,
+    start_processes,
+)
+from .data import check_data
+from .errors import user_errors
+
+__all__ = [
+    'add_config_arguments',
+    'add_runner_arguments',
+    'check_checkpoint',
+    'check_data',
+    'check_evaluation',
+    'check_keys',
+    'check_weights',
+    'check_work_dir',
+    'enable_amp',
+    'load_config',
+    'load_weights',
+    'read_checkpoint',
+    'start_processes',
+    'user_errors',
+]

@@ -1,0 +1,167 @@
+"""Options of the tools, and the config that they make."""
+
+import os
+import os.path as osp
+import tempfile
+
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from torch import distributed
+
+from ..errors import UserError
+
+
+def add_config_arguments(parser):
+    """Add ``config`` and ``--cfg-options`` to a parser."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='override settings of the config; lists as KEY="[a,b]" or '
+        'KEY=a,b, nested ones as KEY="[(a,b),(c,d)]", without spaces',
+    )
+
+
+def add_runner_arguments(parser):
+    """Add ``--work-dir``, ``--launcher`` and ``--local-rank`` to a parser."""
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher',
+    )
+    # Some launchers pass it as an option, others as a variable.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def load_config(args):
+    """Read the config of a tool and override it by its options.
+
+    Args:
+        args (argparse.Namespace): What :func:`add_config_arguments` and
+            maybe :func:`add_runner_arguments` added. The working directory
+            is that of the option, else that of the config, else
+            ``work_dirs/`` plus the name of the config.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        UserError: The config is missing or broken.
+    """
+    if not osp.isfile(args.config):
+        raise UserError(f'the config {args.config} does not exist')
+    try:
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options)
+    except ImportError:  # Of a custom import: says itself where it fails.
+        raise
+    except Exception as error:  # A config is code: anything may go wrong.
+        raise UserError(
+            f'cannot read the config {args.config}: '
+            f'{type(error).__name__}: {error}'
+        ) from error
+    if 'launcher' in args:
+        cfg.launcher = args.launcher
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+        cfg.work_dir = (
+            args.work_dir
+            or cfg.get('work_dir')
+            or osp.join(
+                'work_dirs', osp.splitext(osp.basename(args.config))[0]
+            )
+        )
+    return cfg
+
+
+def start_processes(cfg):
+    """Let the processes of a launcher compute where there is no GPU.
+
+    MMEngine's launchers and its wrapper of the model choose one. Here the
+    processes are joined before, by gloo, which MMEngine then finds done.
+
+    Args:
+        cfg (Config): The config; gets a ``model_wrapper_cfg``.
+
+    Raises:
+        UserError: The launcher is another one than ``'pytorch'``, or the
+            model has SyncBN.
+    """
+    if cfg.launcher == 'none' or get_device() != 'cpu':
+        return
+    if cfg.launcher != 'pytorch':
+        raise UserError(
+            f'--launcher {cfg.launcher} needs GPUs, and none is available: '
+            'use --launcher pytorch, as tools/dist_*.sh do, or none'
+        )
+    if 'SyncBN' in str(cfg.model):
+        raise UserError(
+            'the model has norms of type SyncBN, which PyTorch has for GPUs '
+            'alone, and none is available: set the type of each norm_cfg to '
+            'BN, or use one process without a launcher'
+        )
+    if not distributed.is_initialized():
+        distributed.init_process_group('gloo')
+    wrapper = dict(  # MMEngine's own, but for the last.
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+        device_ids=None,
+    )
+    cfg.model_wrapper_cfg = dict(wrapper, **cfg.get('model_wrapper_cfg') or {})
+
+
+def check_keys(cfg, *keys):
+    """Raise a :class:`UserError` where a config lacks one of the keys."""
+    for key in keys:
+        if cfg.get(key) is None:
+            raise UserError(
+                f'the config {cfg.filename} has no {key}, which is needed here'
+            )
+
+
+def check_evaluation(cfg):
+    """Raise a :class:`UserError` where validation or test is half there."""
+    for part in ('val', 'test'):
+        keys = [f'{part}_{key}' for key in ('dataloader', 'evaluator', 'cfg')]
+        given = [key for key in keys if cfg.get(key) is not None]
+        if given and len(given) < len(keys):
+            missing = [key for key in keys if key not in given]
+            raise UserError(
+                f'the config {cfg.filename} has {" and ".join(given)} but no '
+                f'{" and no ".join(missing)}: give all three, or set all '
+                'three to None'
+            )
+
+
+def enable_amp(optim_wrapper):
+    """Turn the optimizer wrapper of a config into that of mixed precision."""
+    kind = optim_wrapper.get('type')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(
+            '--amp works with the optimizer wrapper OptimWrapper, '
+            f'but the config has {kind}'
+        )
+    optim_wrapper.type = 'AmpOptimWrapper'
+    optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def check_work_dir(folder):
+    """Make the working directory, and write to it.
+
+    Raises:
+        UserError: That is not possible.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b'0')
+    except OSError as error:
+        raise UserError(
+            f'nothing can be written to the work dir {folder} '
+            f'({error.strerror}): free some space, or give another --work-dir'
+        ) from error

@@ -1,0 +1,1 @@
+"""What must be installed; gaps between released libraries, closed."""

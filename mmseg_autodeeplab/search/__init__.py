@@ -1,0 +1,5 @@
+"""Who moves the architecture, and what a search leaves behind."""
+
+from . import gradient
+
+__all__ = ['gradient']

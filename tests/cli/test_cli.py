@@ -1,0 +1,309 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.device import get_device
+from mmseg.datasets import BaseSegDataset
+from mmseg.registry import DATASETS
+
+from mmseg_autodeeplab.cli import user_errors
+from mmseg_autodeeplab.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools'
+
+CONFIG = """
+default_scope = 'mmseg'
+custom_imports = dict(
+    imports=['mmseg_autodeeplab'], allow_failed_imports=False)
+randomness = dict(seed=0)
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=dict(
+        type='SegDataPreProcessor', size=(32, 32), pad_val=0,
+        seg_pad_val=255),
+    backbone=dict(
+        type='ResNet', depth=18, stem_channels=4, base_channels=4,
+        num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,)),
+    decode_head=dict(
+        type='FCNHead', in_channels=4, channels=4, num_convs=1,
+        num_classes=2),
+    train_cfg=dict(), test_cfg=dict(mode='whole'))
+train_pipeline = [
+    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+    dict(type='PackSegInputs')]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='TestTimeAug', transforms=[
+        [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
+        [dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]])]
+tta_model = dict(type='SegTTAModel')
+dataset = dict(
+    type='BaseSegDataset', data_root='ROOT', img_suffix='.png',
+    metainfo=dict(classes=('a', 'b'), palette=[[0, 0, 0], [9, 9, 9]]),
+    data_prefix=dict(img_path='images', seg_map_path='labels'),
+    pipeline=train_pipeline)
+train_dataloader = dict(
+    batch_size=2, num_workers=0, dataset=dict(
+        type='RepeatDataset', times=2, dataset=dataset),
+    sampler=dict(type='InfiniteSampler'))
+val_dataloader = test_dataloader = dict(
+    batch_size=1, num_workers=0, dataset=dataset,
+    sampler=dict(type='DefaultSampler', shuffle=False))
+val_evaluator = test_evaluator = dict(type='IoUMetric')
+val_cfg, test_cfg = dict(type='ValLoop'), dict(type='TestLoop')
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
+optim_wrapper = dict(
+    type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
+default_hooks = dict(
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2),
+    visualization=dict(type='SegVisualizationHook', interval=1))
+visualizer = dict(
+    type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    for kind in ('images', 'labels'):
+        folder = tmp_path / 'data' / kind
+        folder.mkdir(parents=True)
+        for i in range(2):
+            image = np.full((32, 32), i, dtype=np.uint8)
+            cv2.imwrite(str(folder / f'{i}.png'), image)
+    path = tmp_path / 'tiny.py'
+    path.write_text(CONFIG.replace('ROOT', str(tmp_path / 'data')))
+    return path
+
+
+def run(tool, *args, cwd):
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', TOOLS / f'{tool}.py', *args],
+        cwd=cwd,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_train_resume_and_test(config, tmp_path):
+    result = run('train', config, '--work-dir', 'work', cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+    result = run(
+        'train',
+        config,
+        '--work-dir',
+        'work',
+        '--resume',
+        '--cfg-options',
+        'train_cfg.max_iters=3',
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert 'resumed' in result.stdout + result.stderr
+    assert (tmp_path / 'work' / 'iter_3.pth').is_file()
+
+    result = run(
+        'test',
+        config,
+        'work/iter_3.pth',
+        '--tta',
+        '--out',
+        'maps',
+        '--show-dir',
+        'painted',
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert 'mIoU' in result.stdout + result.stderr
+    assert len(list((tmp_path / 'maps').iterdir())) == 2
+    assert len(list((tmp_path / 'painted').rglob('*.png'))) == 2
+
+
+def test_error_is_all_of_stderr_and_status_is_1(tmp_path):
+    result = run('train', 'missing.py', cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stdout == ''
+    assert result.stderr == 'Error: the config missing.py does not exist\n'
+
+
+@pytest.mark.parametrize(
+    'text, sentence',
+    [
+        ('model = dict(', 'SyntaxError'),
+        ('model = undefined', "NameError: name 'undefined'"),
+        ("_base_ = 'no_base.py'", 'no_base.py'),
+        ("_base_ = 'mmseg::_base_/models/no_model.py'", 'no_model.py'),
+    ],
+)
+def test_broken_config(failure, tmp_path, text, sentence):
+    path = tmp_path / 'broken.py'
+    path.write_text(text)
+    error = failure('train', path)
+    assert f'cannot read the config {path}: ' in error and sentence in error
+
+
+def test_broken_override(failure, config):
+    error = failure(
+        'train',
+        config,
+        '--cfg-options',
+        'train_pipeline.7.type=Resize',
+    )
+    assert 'cannot read the config' in error
+
+
+@pytest.mark.parametrize(
+    'options, sentence',
+    [
+        (
+            ['dataset.data_root=nowhere'],
+            'nowhere does not exist: check data_root and data_prefix of '
+            'train_dataloader.dataset.dataset, or pass --cfg-options '
+            'train_dataloader.dataset.dataset.data_root=FOLDER',
+        ),
+        (
+            ['dataset.dataset.data_prefix.seg_map_path=no_labels'],
+            'no_labels does not exist',
+        ),
+        (['dataset.dataset.ann_file=split.txt'], 'split.txt does not exist'),
+        (['dataset.dataset.img_suffix=.tif'], 'has no file that ends in .tif'),
+    ],
+)
+def test_missing_training_data(failure, config, options, sentence):
+    options = [
+        f'train_dataloader.{"dataset." * ("root" in option)}{option}'
+        for option in options
+    ]
+    assert sentence in failure('train', config, '--cfg-options', *options)
+
+
+def test_missing_validation_data_is_said_before_training(failure, config):
+    error = failure(
+        'train',
+        config,
+        '--cfg-options',
+        'val_dataloader.dataset.data_root=nowhere',
+    )
+    assert 'of val_dataloader.dataset, or pass' in error
+    assert not config.with_name('work_dirs').exists()
+
+
+def test_generated_data_need_not_exist(failure, config):
+
+    @DATASETS.register_module(name='GeneratedDataset')
+    class Generated(BaseSegDataset):
+        generates_data = True
+
+    options = [
+        f'{name}.{key}'
+        for name in (
+            'train_dataloader.dataset.dataset',
+            'val_dataloader.dataset',
+        )
+        for key in ('type=GeneratedDataset', 'data_root=nowhere')
+    ]
+    error = failure(
+        'train',
+        config,
+        '--cfg-options',
+        *options,
+        'load_from=missing.pth',
+    )
+    del DATASETS.module_dict['GeneratedDataset']
+    assert error == 'Error: the checkpoint missing.pth does not exist'
+
+
+@pytest.mark.skipif(get_device() != 'cpu', reason='needs a machine without')
+def test_amp_without_accelerator(failure, config):
+    error = failure('train', config, '--amp')
+    assert 'needs a GPU' in error
+
+
+def test_amp_with_another_wrapper(failure, config):
+    error = failure(
+        'train',
+        config,
+        '--amp',
+        '--cfg-options',
+        'optim_wrapper.type=ApexOptimWrapper',
+    )
+    assert 'the config has ApexOptimWrapper' in error
+
+
+def test_parts_that_a_config_lacks(failure, config):
+    error = failure(
+        'test',
+        config,
+        'last.pth',
+        '--cfg-options',
+        'test_evaluator=None',
+    )
+    assert f'the config {config} has no test_evaluator' in error
+    error = failure('train', config, '--cfg-options', 'train_cfg=None')
+    assert f'the config {config} has no train_cfg' in error
+
+
+def test_missing_checkpoint_and_test_data(failure, config):
+    error = failure('test', config, 'missing.pth')
+    assert error == 'Error: the checkpoint missing.pth does not exist'
+    error = failure(
+        'test',
+        config,
+        config,
+        '--cfg-options',
+        'test_dataloader.dataset.data_root=nowhere',
+    )
+    assert 'nowhere does not exist' in error
+
+
+def test_options_that_the_config_does_not_allow(failure, config):
+    error = failure(
+        'test',
+        config,
+        config,
+        '--show-dir',
+        'out',
+        '--cfg-options',
+        'default_hooks.visualization=None',
+    )
+    assert 'need a visualization hook' in error
+    error = failure(
+        'test',
+        config,
+        config,
+        '--tta',
+        '--cfg-options',
+        'tta_model=None',
+    )
+    assert 'has no tta_model' in error
+
+
+def test_error_of_a_worker_loses_its_traceback():
+    text = (
+        'Caught FileNotFoundError in DataLoader worker process 0.\n'
+        'Original Traceback (most recent call last):\n'
+        '  File "x.py", line 1, in f\n'
+        "FileNotFoundError: [Errno 2] No such file: '/data/1.png'"
+    )
+    with (
+        pytest.raises(
+            SystemExit,
+            match=r'^Error: \[Errno 2\] No such file: '
+            "'/data/1.png': check the paths",
+        ),
+        user_errors(),
+    ):
+        raise FileNotFoundError(text)
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ValueError, match='a bug'), user_errors():
+        raise ValueError('a bug')
+    with pytest.raises(SystemExit, match='a mistake'), user_errors():
+        raise UserError('a mistake')
