@@ -1,12 +1,18 @@
 # First of all imports: mmseg's own cannot do without mmcv.ops, for which the
 # plugin puts a stand-in where they are missing.
 import mmseg_autodeeplab  # noqa: F401  # isort: skip
+import importlib.util
+import sys
+from pathlib import Path
+
 import pytest
 from mmengine.visualization import Visualizer
 from mmseg.visualization import SegLocalVisualizer
 from search_files import CONFIG_NAME, parameters, write_run
 
 from mmseg_autodeeplab.search.history import append_record
+
+TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +40,35 @@ def search_dir(tmp_path):
     with open(work_dir / '20260102_000000/vis_data/scalars.json', 'a') as f:
         f.write('{"mIoU": 12.345, "step": 50}\n{"mIoU": 67.8, "st')
     return work_dir
+
+
+@pytest.fixture
+def run_tool(monkeypatch):
+    """Run ``main()`` of a tool here, with arguments."""
+
+    def run(name, *args):
+        path = TOOLS / f'{name}.py'
+        spec = importlib.util.spec_from_file_location(f'tool_{name}', path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, 'argv', [str(path), *map(str, args)])
+        # What the tools set for the launchers is to be restored.
+        monkeypatch.setenv('LOCAL_RANK', '0')
+        module.main()
+
+    return run
+
+
+@pytest.fixture
+def failure(run_tool):
+    """Run a tool here, for the sentence with which it exits."""
+
+    def run(name, *args):
+        with pytest.raises(SystemExit) as error:
+            run_tool(name, *args)
+        # Python prints a string to stderr, and exits with status 1.
+        assert isinstance(error.value.code, str)
+        assert '\n' not in error.value.code
+        return error.value.code
+
+    return run

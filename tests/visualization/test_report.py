@@ -103,7 +103,7 @@ def test_nothing_is_loaded_and_all_is_escaped(search_dir):
 
 def test_the_size_of_the_paper_s_search(tmp_path):
     """12 layers, 5 blocks, a line of the log every 50 iterations."""
-    work_dir = tmp_path / 'work'
+    search_dir = tmp_path / 'work'
     write_run(search_dir, '20260101_000000', range(50, 29761, 50))
     records = [parameters(i, 5, 12) for i in range(5)]
     for i in range(600):
