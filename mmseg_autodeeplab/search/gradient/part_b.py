@@ -51,5 +51,5 @@ def part_b_stream(runner: Runner, position: int = 0) -> SampleStream:
     cfg.sampler.part = 'B'
     # Another seed: with the same one, parts of equal size would be walked
     # through in step.
-    loader = seeded_loader(runner, cfg, part='B', seed=runner.seed + 1)
+    loader = seeded_loader(cfg, part='B', seed=runner.seed + 1)
     return SampleStream(loader, position)
