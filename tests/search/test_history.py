@@ -12,14 +12,14 @@ from mmseg_autodeeplab.search.history import (
 
 
 @pytest.mark.parametrize('cut', [1, 2, 100])
-def test_a_torn_history_goes_on(work_dir, cut):
-    file = work_dir / 'arch_history.jsonl'
+def test_a_torn_history_goes_on(search_dir, cut):
+    file = search_dir / 'arch_history.jsonl'
     file.write_bytes(file.read_bytes()[:-cut])
     whole = [0, 15, 30] if cut == 1 else [0, 15, 30, 45]
-    found = read_history(str(work_dir))
+    found = read_history(str(search_dir))
     assert [record.iteration for record in found] == whole
-    append_record(work_dir, 20, *parameters(20))
-    found = read_history(str(work_dir))
+    append_record(search_dir, 20, *parameters(20))
+    found = read_history(str(search_dir))
     assert [record.iteration for record in found] == [0, 15, 20]
     np.testing.assert_allclose(found[-1].betas, parameters(20)[1], atol=1e-8)
 
