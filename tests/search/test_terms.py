@@ -108,7 +108,7 @@ class NamelessTerm(ArchTerm):
         (cost(wieght=1), "'wieght'; it takes target, weight, quantity"),
         ([dict(type='CostTerm')], "missing a required argument: 'target';"),
         (cost() + cost(), "has the name 'arch_cost_loss', but must have one"),
-        ([dict(type=NamelessTerm)], "NamelessTerm in ArchSearchHook.terms"),
+        ([dict(type=NamelessTerm)], 'NamelessTerm in ArchSearchHook.terms'),
         ([dict(type='CrossEntropyLos')], 'an ArchTerm that is registered'),
         ([dict(type=dict)], 'an ArchTerm that is registered'),
         ([100e9], 'has 100000000000.0, but must have dicts'),
