@@ -14,16 +14,16 @@ LEAK = f"""
 import runpy
 import sys
 import torch
-from mmseg_autodeeplab.search.gradient import ArchSearchHook
+from mmseg_autodeeplab.search.gradient import ArchStep
 
 kept = []
-step = ArchSearchHook.step
+step = ArchStep.step
 
 def keeping(*args):
     kept.append(torch.ones(2**20))  # 4 MiB
     return step(*args)
 
-ArchSearchHook.step = keeping
+ArchStep.step = keeping
 sys.argv = ['memory.py', '--iters', '30']
 runpy.run_path({str(TOOL)!r}, run_name='__main__')
 """

@@ -16,12 +16,7 @@ from ...arch import signs_of_collapse
 from ...compat.runner import is_resuming
 from ...engine import bare_model, checkpoint_is_due, finite_loss_hooks
 from ...errors import UserError
-from ..history import (
-    ARCHITECTURE_FILE,
-    append_record,
-    library_versions,
-    set_aside,
-)
+from .. import history
 from .arch_step import OPTIMIZER, ArchStep
 from .part_b import part_b_stream
 from .search_ema import refuse_other_averages
@@ -61,9 +56,6 @@ class ArchSearchHook(Hook):
             :class:`ArchTerm`. Defaults to none.
         cost (dict, optional): The old spelling of one ``CostTerm``: its
             arguments. Defaults to None.
-
-    Raises:
-        UserError: A term makes no sense.
     """
 
     # Before EMA, logger, schedulers and checkpoints of the same iteration.
@@ -108,12 +100,12 @@ class ArchSearchHook(Hook):
         if self._resumed:
             self.arch_step.load_state_dict(state)
         else:
-            set_aside(runner)
+            history.set_aside(runner)
         self._remember(
             runner,
             runner.iter,
             config=_config(runner),
-            versions=library_versions(),
+            versions=history.library_versions(),
         )
 
     def after_train_iter(
@@ -169,7 +161,7 @@ class ArchSearchHook(Hook):
     @master_only
     def _remember(self, runner: Runner, iteration: int, **notes: Any) -> None:
         arrays = self.arch_step.arrays()
-        append_record(runner.work_dir, iteration, *arrays, **notes)
+        history.append_record(runner.work_dir, iteration, *arrays, **notes)
 
     @master_only
     def _snapshot(self, runner: Runner, iteration: int) -> None:
@@ -184,7 +176,7 @@ class ArchSearchHook(Hook):
             date=datetime.datetime.now().isoformat(timespec='seconds'),
             metrics=metrics,
         )
-        architecture.dump(osp.join(runner.work_dir, ARCHITECTURE_FILE))
+        architecture.dump(osp.join(runner.work_dir, history.ARCHITECTURE_FILE))
         runner.logger.info(
             f'Architecture after {iteration} iterations:\n'
             f'{architecture.describe()}'
