@@ -15,7 +15,6 @@ from small_search import (
     split_state,
 )
 
-from mmseg_autodeeplab.engine import SampleStream
 from mmseg_autodeeplab.search.gradient import ArchStep
 
 pytestmark = pytest.mark.run
@@ -192,30 +191,16 @@ def test_the_version_before_is_resumed_with_one_warning(
     assert len(lines) == 1 and 'WARNING - The checkpoint is of' in lines[0]
 
 
-@pytest.mark.parametrize(
-    'values,sentence',
-    [
-        (dict(version=1), 'has version 1, but this version of mmseg_auto'),
-        (dict(version=4), 'reads versions 2 and 3; resume with the version'),
-        ('num_layers', 'since its num_layers is 9, but by the config it is 3'),
-        ('primitives', 'since its primitives is 9, but by the config it is ['),
-        ('split_id', 'since its split_id is 9, but by the config it is '),
-        (
-            'number of images in part B',
-            'number of images in part B is 9, but by the config it is 4',
-        ),
-    ],
-)
-def test_other_searches_are_not_resumed(
-    tmp_path, two_iterations, values, sentence
-):
-    if isinstance(values, str):
-        state = torch.load(two_iterations(), weights_only=False)['arch_search']
-        values = dict(identity=dict(state['identity'], **{values: 9}))
-    file = two_iterations(**values)
+@pytest.mark.parametrize('version', [1, 4])
+def test_other_versions_are_refused(tmp_path, two_iterations, version):
+    file = two_iterations(version=version)
     with pytest.raises(ValueError) as error:
         resume(tmp_path, file)
-    assert sentence in str(error.value) and '\n' not in str(error.value)
+    assert str(error.value) == (
+        f'The search state in the checkpoint has version {version}, but this '
+        'version of mmseg_autodeeplab reads versions 2 and 3; resume with the '
+        'version that wrote it.'
+    )
 
 
 def test_a_search_checkpoint_can_be_tested(tmp_path):
@@ -231,38 +216,6 @@ def test_a_search_checkpoint_can_be_tested(tmp_path):
     cfg.test_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
     cfg.test_cfg = dict(type='TestLoop')
     assert 0 <= build(cfg).test()['mIoU'] <= 100
-
-
-def test_a_loss_that_is_not_finite_is_found_in_its_iteration(
-    tmp_path, monkeypatch
-):
-    """One pixel of part B is not finite; nothing of it is saved."""
-    load = SampleStream.__next__
-    spoilt = []
-
-    def spoil(self):
-        batch = load(self)
-        if self.loader.sampler.sampler.part == 'B' and self.position == 6:
-            spoilt.extend(paths(batch))
-            batch['inputs'] = [x.float() for x in batch['inputs']]
-            batch['inputs'][0][0, 0, 0] = torch.nan
-        return batch
-
-    monkeypatch.setattr(SampleStream, '__next__', spoil)
-    cfg = search_config(tmp_path)
-    cfg.default_hooks.checkpoint.interval = 1
-    cfg.default_hooks.finite_loss = dict(type='FiniteLossHook')
-    with pytest.raises(ValueError) as error:
-        build(cfg).train()
-    assert str(error.value).startswith(
-        'In the architecture step of iteration 3, arch_loss is nan, on '
-        f'{", ".join(spoilt)}; look at these images'
-    )
-    assert '--resume from the last good checkpoint' in str(error.value)
-    work_dir = tmp_path / 'work'
-    assert sorted(f.name for f in work_dir.glob('*.pth')) == [
-        *('iter_1.pth', 'iter_2.pth')
-    ]
 
 
 def sampler_is(**sampler):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmseg.registry import MODELS, TASK_UTILS
-from small_search import build, search_config, search_hook, split_state
+from small_search import build, search_config, split_state
 
 from mmseg_autodeeplab.arch import (
     Architecture,
@@ -179,37 +179,6 @@ def test_a_term_of_a_user(tmp_path):
     )
     architecture = Architecture.load(tmp_path / 'work' / 'architecture.json')
     assert architecture.provenance['metrics']['length'] == 3
-
-
-class Collapse(Hook):
-    def before_train(self, runner):
-        alphas, betas = search_hook(runner).arch_step.params
-        alphas[:, 3] = 5.0
-        betas[:, :, 1] = 5.0
-
-
-@pytest.mark.parametrize('begin,warned', [(0, [2, 4]), (2, [4])])
-def test_a_collapse_is_said_once_the_architecture_learns(
-    tmp_path, begin, warned
-):
-    runner = searched(
-        tmp_path,
-        Collapse(),
-        begin=begin,
-        interval=2,
-        optimizer=dict(type='SGD', lr=0.0),
-    )
-    alphas, betas = arrays(runner)
-    lines = [x for x in logged(runner).splitlines() if 'collapsing' in x]
-    # The last one is written twice, and MMEngine drops a repeated warning.
-    assert len(lines) == len(warned)
-    for line, iteration in zip(lines, warned):
-        assert line.endswith(
-            f'WARNING - After {iteration} iterations, the search may be '
-            'collapsing: 2 of 2 connections are skip_connect, and all layers '
-            f'are at stride 4, with entropies of {alpha_entropy(alphas):.3f} '
-            f'(alphas) and {beta_entropy(betas):.3f} (betas).'
-        )
 
 
 def test_an_earlier_result_is_kept(tmp_path):
