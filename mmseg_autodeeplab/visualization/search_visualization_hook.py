@@ -26,7 +26,7 @@ class SearchVisualizationHook(Hook):
 
     Args:
         interval (int): Iterations between two times. The end of the search
-            is always one. Defaults to 500.
+            is always one. 0 switches the pictures off. Defaults to 500.
     """
 
     # After ArchSearchHook's step, and before the timer: what it takes is not
@@ -50,9 +50,10 @@ class SearchVisualizationHook(Hook):
         outputs: Optional[dict] = None,
     ) -> None:
         """Draw at the interval and at the end."""
-        if self.every_n_train_iters(
-            runner, self.interval
-        ) or self.is_last_train_iter(runner):
+        if self.interval and (
+            self.every_n_train_iters(runner, self.interval)
+            or self.is_last_train_iter(runner)
+        ):
             self._draw(runner, runner.iter + 1)
 
     def _draw(self, runner: Runner, iteration: int) -> None:

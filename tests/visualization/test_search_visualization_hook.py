@@ -113,12 +113,14 @@ def test_a_search_is_the_same_with_and_without_pictures(tmp_path):
         return random_state, runner.model.state_dict()
 
     without = shown_config(tmp_path, interval=1)
-    del without.default_hooks['search_visualization']
+    without.default_hooks.search_visualization.interval = 0
     shown, state = end(shown_config(tmp_path, interval=1), 'with')
     expected_random, expected = end(without, 'without')
     assert shown == expected_random
     assert all(torch.equal(state[name], expected[name]) for name in expected)
 
+    assert list(tmp_path.glob('with/*/vis_data/vis_image'))
+    assert not list(tmp_path.glob('without/*/vis_data/vis_image'))
     searches = [read_search(str(tmp_path / x)) for x in ('with', 'without')]
     for name in ('arch_loss', 'changed_connections', 'changed_layers'):
         first, second = (search.curve(name) for search in searches)
