@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from architectures import random_architecture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from mmseg_autodeeplab.arch import Architecture, decode, random_architecture
+from mmseg_autodeeplab.arch import (
+    Architecture,
+    decode,
+)
 from mmseg_autodeeplab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

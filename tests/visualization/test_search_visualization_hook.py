@@ -10,7 +10,10 @@ import torch
 from mmengine.runner import Runner
 from small_search import search_config
 
-from mmseg_autodeeplab.arch import Architecture, decode
+from mmseg_autodeeplab.arch import (
+    AutoDeepLabArchitecture,
+    decode,
+)
 from mmseg_autodeeplab.search.history import read_history
 from mmseg_autodeeplab.visualization import (
     SearchVisualizationHook,
@@ -136,7 +139,7 @@ def test_what_a_resumed_search_does_not_go_through_is_forgotten(tmp_path):
 
 def architecture(ops, inputs=(0, 1), path=(4, 8, 8)):
     pair = [dict(input=i, op=op) for i, op in zip(inputs, ops)]
-    return Architecture([pair], path)
+    return AutoDeepLabArchitecture([pair], path)
 
 
 @pytest.mark.parametrize(

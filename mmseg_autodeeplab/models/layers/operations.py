@@ -11,6 +11,8 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import Sequential
 from torch import Tensor
 
+from ...arch import PRIMITIVES, Primitive
+
 
 def resize(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """Bilinear resize; returns ``x`` itself if it already has that size."""
@@ -121,28 +123,6 @@ class StridedAtrousConv(ReLUConvNorm):
         return norm(conv(x))
 
 
-def _atrous_conv(
-    channels: int,
-    kernel_size: int,
-    stride: int,
-    norm_cfg: dict,
-    align_corners: bool,
-) -> nn.Module:
-    if stride == 2:
-        return StridedAtrousConv(
-            channels, kernel_size, norm_cfg, align_corners
-        )
-    # A plain convolution, not a separable one: only so do the published
-    # parameter counts come out.
-    return ReLUConvNorm(channels, channels, kernel_size, norm_cfg, dilation=2)
-
-
-def _skip(channels: int, stride: int, norm_cfg: dict) -> nn.Module:
-    if stride == 1:
-        return nn.Identity()
-    return ReLUConvNorm(channels, channels, 1, norm_cfg, stride=stride)
-
-
 def build_operation(
     name: str,
     channels: int,
@@ -159,19 +139,62 @@ def build_operation(
         norm_cfg (dict): Norm of every convolution.
         align_corners (bool): Of the resize in a strided atrous convolution.
             Defaults to True.
+
+    Raises:
+        KeyError: No builder is known for it.
     """
-    if name == 'max_pool_3x3':
-        return nn.MaxPool2d(3, stride=stride, padding=1)
-    if name == 'avg_pool_3x3':
-        return nn.AvgPool2d(
-            3, stride=stride, padding=1, count_include_pad=False
-        )
-    if name == 'skip_connect':
-        return _skip(channels, stride, norm_cfg)
-    if name in ('sep_conv_3x3', 'sep_conv_5x5'):
-        return SepConv(channels, int(name[-1]), stride, norm_cfg)
-    if name in ('atrous_conv_3x3', 'atrous_conv_5x5'):
-        return _atrous_conv(
-            channels, int(name[-1]), stride, norm_cfg, align_corners
-        )
-    raise KeyError(f'no operation is named {name!r}')
+    primitive = PRIMITIVES[name]
+    return BUILDERS[primitive.kind](
+        primitive, channels, stride, norm_cfg, align_corners
+    )
+
+
+def _max_pool(primitive: Primitive, _: int, stride: int, *__) -> nn.Module:
+    kernel = primitive.kernel
+    return nn.MaxPool2d(kernel, stride=stride, padding=kernel // 2)
+
+
+def _avg_pool(primitive: Primitive, _: int, stride: int, *__) -> nn.Module:
+    kernel = primitive.kernel
+    return nn.AvgPool2d(
+        kernel, stride=stride, padding=kernel // 2, count_include_pad=False
+    )
+
+
+def _skip(
+    _: Primitive, channels: int, stride: int, norm_cfg: dict, __: bool
+) -> nn.Module:
+    if stride == 1:
+        return nn.Identity()
+    return ReLUConvNorm(channels, channels, 1, norm_cfg, stride=stride)
+
+
+def _sep_conv(
+    primitive: Primitive, channels: int, stride: int, norm_cfg: dict, _: bool
+) -> nn.Module:
+    return SepConv(channels, primitive.kernel, stride, norm_cfg)
+
+
+def _atrous_conv(
+    primitive: Primitive,
+    channels: int,
+    stride: int,
+    norm_cfg: dict,
+    align_corners: bool,
+) -> nn.Module:
+    kernel = primitive.kernel
+    if stride == 2:
+        return StridedAtrousConv(channels, kernel, norm_cfg, align_corners)
+    # A plain convolution, not a separable one: only so do the published
+    # parameter counts come out.
+    return ReLUConvNorm(channels, channels, kernel, norm_cfg, dilation=2)
+
+
+# By kind: (primitive, channels, stride, norm_cfg, align_corners) to a module.
+BUILDERS = {
+    'max_pool': _max_pool,
+    'avg_pool': _avg_pool,
+    'skip': _skip,
+    'sep_conv': _sep_conv,
+    'atrous_conv': _atrous_conv,
+}

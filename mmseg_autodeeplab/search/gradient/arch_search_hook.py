@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 
-from ...arch import alpha_entropy, beta_entropy, signs_of_collapse
+from ...arch import alpha_entropy, beta_entropy
 from ...datasets import SplitInfiniteSampler
 from ...engine import bare_model
 from ...engine.hooks.checkpoint_due import checkpoint_is_due
@@ -282,7 +282,7 @@ class ArchSearchHook(Hook):
             f'Architecture after {iteration} iterations:\n'
             f'{architecture.describe()}'
         )
-        signs = signs_of_collapse(architecture)
+        signs = architecture.signs_of_collapse()
         if signs and iteration > self.begin:
             runner.logger.warning(
                 f'After {iteration} iterations, the search may be collapsing: '

@@ -6,8 +6,7 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Sampler
 
-from ...arch import PRIMITIVES
-from ...arch.search_space import num_blocks_of
+from ...arch import PRIMITIVES, num_blocks_of
 from ...datasets import SplitInfiniteSampler
 from ...errors import UserError
 
