@@ -28,7 +28,7 @@ def supernet(form, num_layers=4, num_blocks=2, filter_multiplier=2, **kwargs):
 
 
 def pair(dtype=torch.double, **kwargs):
-    """The reference and the fused form with the same, far from fresh, state."""
+    """Both forms with the same, far from fresh, state."""
     torch.manual_seed(0)
     reference = supernet('reference', **kwargs).to(dtype)
     for p in reference.arch_parameters():
@@ -48,7 +48,7 @@ def pair(dtype=torch.double, **kwargs):
     return reference, fused
 
 
-def reference_gradients(net):
+def gradients(net):
     """Gradients of all parameters, under the keys of the state dict."""
     twin = copy.deepcopy(net)
     for copied, p in zip(twin.parameters(), net.parameters()):
@@ -122,7 +122,8 @@ def test_gradients_with_kinks_in_single_precision(
 ):
     """Shallow or narrow: no rounding of the fused form crosses a kink.
 
-    One of the reference form may; its distance from double precision is allowed.
+    One of the reference form may: its distance from double precision is the
+    least bound.
     """
     reference, fused = pair(
         torch.float, num_layers=num_layers, num_blocks=num_blocks
@@ -132,10 +133,10 @@ def test_gradients_with_kinks_in_single_precision(
     compare_outputs_and_statistics(reference, fused, mode, x, 1e-5, 1e-6)
     run(exact.train(mode == 'train'), x.double())
     found, expected = (
-        reference_gradients(fused),
-        reference_gradients(reference),
+        gradients(fused),
+        gradients(reference),
     )
-    exact = reference_gradients(exact)
+    exact = gradients(exact)
     assert found.keys() == expected.keys()
     for key in expected:
         rounding = error(expected[key], exact[key])
@@ -220,8 +221,8 @@ def compare_outputs_and_statistics(
 
 def compare_gradients(reference, fused, bound):
     found, expected = (
-        reference_gradients(fused),
-        reference_gradients(reference),
+        gradients(fused),
+        gradients(reference),
     )
     assert found.keys() == expected.keys()
     for key in expected:
@@ -236,8 +237,8 @@ def test_affine_norm_is_the_same_too():
     for found, expected in zip(run(fused, x), run(reference, x)):
         assert error(found, expected) < 1e-10
     found, expected = (
-        reference_gradients(fused),
-        reference_gradients(reference),
+        gradients(fused),
+        gradients(reference),
     )
     for key in expected:
         assert error(found[key], expected[key]) < 1e-10
@@ -344,7 +345,7 @@ def test_checkpointing_changes_nothing_but_memory(form):
 
 @pytest.mark.parametrize('memory_format', ['contiguous', 'channels_last'])
 def test_bfloat16_and_channels_last(memory_format):
-    """Other precision and layout, close to the reference form in both steps."""
+    """Other precision and layout, close to the reference form."""
     reference, fused = pair(torch.float, num_blocks=3)
     x = torch.randn(2, 3, 64, 65)
     if memory_format == 'channels_last':
@@ -400,8 +401,8 @@ def test_partial_channels_are_the_same_in_both_forms(partial_channels):
     for found, expected in zip(run(fused, x), run(reference, x)):
         assert error(found, expected) < 1e-10
     found, expected = (
-        reference_gradients(fused),
-        reference_gradients(reference),
+        gradients(fused),
+        gradients(reference),
     )
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
     assert fused.architecture() == reference.architecture()
