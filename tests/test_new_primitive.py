@@ -48,7 +48,7 @@ def build_conv(primitive, channels, stride, norm_cfg, align_corners):
 @pytest.fixture(autouse=True)
 def conv_1x1(monkeypatch):
     """All that somebody writes who adds a plain convolution."""
-    row = Primitive(NAME, 'conv', 1, (Conv(1),), label='conv 1×1', color='red')
+    row = Primitive(NAME, 'conv', 1, 'conv 1×1', 'red', (Conv(1),))
     monkeypatch.setitem(PRIMITIVES, NAME, row)
     monkeypatch.setitem(BUILDERS, 'conv', build_conv)
 
@@ -181,7 +181,7 @@ def conv_fused(edges, x, primitive, kernel):
 
 def test_what_the_fused_form_needs_stands_in_one_place(monkeypatch):
     """With a second one, behind it, that has no weights."""
-    row = Primitive('min_pool_3x3', 'min_pool', 3, label='min pool 3×3')
+    row = Primitive('min_pool_3x3', 'min_pool', 3, 'min pool 3×3', 'red')
     monkeypatch.setitem(PRIMITIVES, row.name, row)
     monkeypatch.setitem(BUILDERS, 'min_pool', lambda *_: MinPool())
     monkeypatch.setitem(fused_kinds.WEIGHTED, 'conv', conv_fused)

@@ -63,7 +63,22 @@ class Architecture:
         try:
             if not isinstance(data, Mapping):
                 refuse('the top level', data, 'an object')
-            return cls._kind_of(data)._from_fields(data)
+            kind = cls._kind_of(data)
+            own = kind.field_names()
+            names = ['schema', 'version', *own, 'provenance']
+            listed = f'an architecture has the fields {", ".join(names)}'
+            for name in own:
+                if name not in data:
+                    raise UserError(f'{name} is missing; {listed}.')
+            for name in data:
+                if name not in names:
+                    raise UserError(
+                        f'the field {short(name)} is unknown; {listed}.'
+                    )
+            if data.get('version', kind.version) != kind.version:
+                refuse('version', data['version'], f'{kind.version}')
+            provenance = data.get('provenance', {})
+            return kind(*(data[name] for name in own), provenance)
         except UserError as e:
             raise UserError(f'{where}: {e}') from e
 
@@ -75,7 +90,7 @@ class Architecture:
             if not isinstance(schema, str) or schema not in kinds:
                 refuse('schema', schema, ' or '.join(map(repr, kinds)))
             return kinds[schema]
-        found = [k for k in kinds.values() if set(k._own_fields()) & set(data)]
+        found = [k for k in kinds.values() if set(k.field_names()) & set(data)]
         if len(kinds) > 1 and len(found) != 1:
             raise UserError(
                 'schema is missing; an architecture has "schema": '
@@ -89,25 +104,9 @@ class Architecture:
         return {s: k for s, k in cls.kinds.items() if issubclass(k, cls)}
 
     @classmethod
-    def _own_fields(cls) -> list[str]:
+    def field_names(cls) -> list[str]:
+        """What it consists of, without ``provenance``."""
         return [f.name for f in fields(cls) if f.name != 'provenance']
-
-    @classmethod
-    def _from_fields(cls: type[Kind], data: Mapping) -> Kind:
-        own = cls._own_fields()
-        names = ['schema', 'version', *own, 'provenance']
-        listed = f'an architecture has the fields {", ".join(names)}'
-        for name in own:
-            if name not in data:
-                raise UserError(f'{name} is missing; {listed}.')
-        for name in data:
-            if name not in names:
-                raise UserError(
-                    f'the field {short(name)} is unknown; {listed}.'
-                )
-        if data.get('version', cls.version) != cls.version:
-            refuse('version', data['version'], f'{cls.version}')
-        return cls(*(data[name] for name in own), data.get('provenance', {}))
 
     def to_dict(self) -> dict:
         """The content of its file, of plain lists and dicts."""

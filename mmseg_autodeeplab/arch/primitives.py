@@ -30,23 +30,24 @@ class Primitive:
 
     Args:
         name (str): As in ``architecture.json``.
-        kind (str): What builds it: a key of ``BUILDERS``, or ``'none'``.
+        kind (str): What builds it, a key of ``BUILDERS``; or ``'none'``.
         kernel (int): Of its pooling or of its widest convolution.
-        convs (tuple[Conv]): Its convolutions, in order. A ReLU stands before
-            the first one and behind every norm but the last.
-        strided_convs (tuple[Conv], optional): Those in a position of stride
-            2. None for the same ones. Defaults to None.
         label (str): In drawings.
         color (str): In drawings, as matplotlib reads it.
+        convs (tuple[Conv]): Its convolutions, in order, the last one with a
+            norm. A ReLU stands before the first one and behind every other
+            norm. Defaults to none.
+        strided_convs (tuple[Conv], optional): Those in a position of stride
+            2. Defaults to the same ones.
     """
 
     name: str
     kind: str
-    kernel: int = 1
+    kernel: int
+    label: str
+    color: str
     convs: tuple[Conv, ...] = ()
     strided_convs: Optional[tuple[Conv, ...]] = None
-    label: str = ''
-    color: str = '#FFFFFF'
 
     @property
     def is_decodable(self) -> bool:
@@ -60,56 +61,30 @@ class Primitive:
         return self.strided_convs
 
 
-def _separable_twice(kernel: int) -> tuple[Conv, ...]:
+def _twice(kernel: int) -> tuple[Conv, ...]:
+    """Depthwise separable, two times."""
     return 2 * (Conv(kernel, depthwise=True, norm=False), Conv(1))
 
 
 # Okabe and Ito's colours, which everyone tells apart.
-YELLOW, GREY, BLUE, ORANGE = '#F0E442', '#DDDDDD', '#7CC4EC', '#F2B233'
-
-# In the order of the last axis of the alphas.
-PRIMITIVES = {
-    row.name: row
-    for row in (
-        Primitive('none', 'none', label='none'),
-        Primitive(
-            *('max_pool_3x3', 'max_pool', 3),
-            label='max pool 3×3',
-            color=YELLOW,
-        ),
-        Primitive(
-            *('avg_pool_3x3', 'avg_pool', 3),
-            label='avg pool 3×3',
-            color=YELLOW,
-        ),
-        Primitive(
-            *('skip_connect', 'skip'),
-            strided_convs=(Conv(1),),
-            label='skip',
-            color=GREY,
-        ),
-        Primitive(
-            *('sep_conv_3x3', 'sep_conv', 3, _separable_twice(3)),
-            label='sep conv 3×3',
-            color=BLUE,
-        ),
-        Primitive(
-            *('sep_conv_5x5', 'sep_conv', 5, _separable_twice(5)),
-            label='sep conv 5×5',
-            color=BLUE,
-        ),
-        Primitive(
-            *('atrous_conv_3x3', 'atrous_conv', 3, (Conv(3),)),
-            label='atrous conv 3×3',
-            color=ORANGE,
-        ),
-        Primitive(
-            *('atrous_conv_5x5', 'atrous_conv', 5, (Conv(5),)),
-            label='atrous conv 5×5',
-            color=ORANGE,
-        ),
-    )
-}
+WHITE, GREY, YELLOW = '#FFFFFF', '#DDDDDD', '#F0E442'
+BLUE, ORANGE = '#7CC4EC', '#F2B233'
+# fmt: off
+_ROWS = (
+    Primitive('none', 'none', 1, 'none', WHITE),
+    Primitive('max_pool_3x3', 'max_pool', 3, 'max pool 3×3', YELLOW),
+    Primitive('avg_pool_3x3', 'avg_pool', 3, 'avg pool 3×3', YELLOW),
+    Primitive('skip_connect', 'skip', 1, 'skip', GREY, (), (Conv(1),)),
+    Primitive('sep_conv_3x3', 'sep_conv', 3, 'sep conv 3×3', BLUE, _twice(3)),
+    Primitive('sep_conv_5x5', 'sep_conv', 5, 'sep conv 5×5', BLUE, _twice(5)),
+    Primitive('atrous_conv_3x3', 'atrous_conv', 3, 'atrous conv 3×3', ORANGE,
+              (Conv(3),)),
+    Primitive('atrous_conv_5x5', 'atrous_conv', 5, 'atrous conv 5×5', ORANGE,
+              (Conv(5),)),
+)
+# fmt: on
+# By name, in the order of the last axis of the alphas.
+PRIMITIVES = {row.name: row for row in _ROWS}
 
 
 def index_of(name: str) -> int:
