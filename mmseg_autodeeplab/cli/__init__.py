@@ -9,6 +9,7 @@ from .checkpoints import (
 from .configs import (
     add_config_arguments,
     add_runner_arguments,
+    check_amp,
     check_evaluation,
     check_keys,
     check_work_dir,
@@ -16,16 +17,18 @@ from .configs import (
     load_config,
     start_processes,
 )
-from .data import check_data
+from .data import check_data, check_loading
 from .errors import user_errors
 
 __all__ = [
     'add_config_arguments',
     'add_runner_arguments',
+    'check_amp',
     'check_checkpoint',
     'check_data',
     'check_evaluation',
     'check_keys',
+    'check_loading',
     'check_weights',
     'check_work_dir',
     'enable_amp',

@@ -4,7 +4,6 @@ from .atomic_backend import AtomicBackend
 from .bare_model import bare_model
 from .hooks import (
     CheckpointRoomHook,
-    DataGuardHook,
     ExactResumeHook,
     FiniteLossHook,
     ScheduledDropPathHook,
@@ -13,7 +12,6 @@ from .hooks import (
 __all__ = [
     'AtomicBackend',
     'CheckpointRoomHook',
-    'DataGuardHook',
     'ExactResumeHook',
     'FiniteLossHook',
     'ScheduledDropPathHook',
