@@ -1,5 +1,6 @@
 """What the command line tools share: options, configs, checks, errors."""
 
+from .architectures import check_search, read_architecture
 from .checkpoints import (
     check_checkpoint,
     check_weights,
@@ -15,6 +16,7 @@ from .configs import (
     check_work_dir,
     enable_amp,
     load_config,
+    read_config,
     start_processes,
 )
 from .data import check_data, check_loading
@@ -29,12 +31,15 @@ __all__ = [
     'check_evaluation',
     'check_keys',
     'check_loading',
+    'check_search',
     'check_weights',
     'check_work_dir',
     'enable_amp',
     'load_config',
     'load_weights',
+    'read_architecture',
     'read_checkpoint',
+    'read_config',
     'start_processes',
     'user_errors',
 ]

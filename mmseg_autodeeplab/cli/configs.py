@@ -12,6 +12,7 @@ from torch import distributed, nn
 
 from ..compat.registry import is_a, resolve
 from ..errors import UserError
+from .inheritance import restore_deletes
 
 
 def add_config_arguments(parser):
@@ -56,18 +57,7 @@ def load_config(args):
     Raises:
         UserError: The config is missing or broken.
     """
-    if not osp.isfile(args.config):
-        raise UserError(f'the config {args.config} does not exist')
-    try:
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options)
-    except ImportError:  # Of a custom import: says itself where it fails.
-        raise
-    except Exception as error:  # A config is code: anything may go wrong.
-        raise UserError(
-            f'cannot read the config {args.config}: '
-            f'{type(error).__name__}: {error}'
-        ) from error
+    cfg = read_config(args.config, args.cfg_options)
     if 'launcher' in args:
         cfg.launcher = args.launcher
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -78,6 +68,34 @@ def load_config(args):
                 'work_dirs', osp.splitext(osp.basename(args.config))[0]
             )
         )
+    return cfg
+
+
+def read_config(file, options={}):
+    """Read a config and override it.
+
+    Args:
+        file (str): The config file.
+        options (dict): Values by their keys, with dots. Defaults to none.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        UserError: The config is missing or broken.
+    """
+    if not osp.isfile(file):
+        raise UserError(f'the config {file} does not exist')
+    try:
+        cfg = Config.fromfile(file)
+        restore_deletes(cfg, file)
+        cfg.merge_from_dict(options)
+    except ImportError:  # Of a custom import: says itself where it fails.
+        raise
+    except Exception as error:  # A config is code: anything may go wrong.
+        raise UserError(
+            f'cannot read the config {file}: {type(error).__name__}: {error}'
+        ) from error
     return cfg
 
 
