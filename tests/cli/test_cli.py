@@ -3,12 +3,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from mmengine.device import get_device
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
+from tiny_config import write_config
 
 from mmseg_autodeeplab.cli import user_errors
 from mmseg_autodeeplab.errors import UserError
@@ -16,68 +15,10 @@ from mmseg_autodeeplab.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
 
-CONFIG = """
-default_scope = 'mmseg'
-custom_imports = dict(
-    imports=['mmseg_autodeeplab'], allow_failed_imports=False)
-randomness = dict(seed=0)
-model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor', size=(32, 32), pad_val=0,
-        seg_pad_val=255),
-    backbone=dict(
-        type='ResNet', depth=18, stem_channels=4, base_channels=4,
-        num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,)),
-    decode_head=dict(
-        type='FCNHead', in_channels=4, channels=4, num_convs=1,
-        num_classes=2),
-    train_cfg=dict(), test_cfg=dict(mode='whole'))
-train_pipeline = [
-    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs')]
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='TestTimeAug', transforms=[
-        [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
-        [dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]])]
-tta_model = dict(type='SegTTAModel')
-dataset = dict(
-    type='BaseSegDataset', data_root='ROOT', img_suffix='.png',
-    metainfo=dict(classes=('a', 'b'), palette=[[0, 0, 0], [9, 9, 9]]),
-    data_prefix=dict(img_path='images', seg_map_path='labels'),
-    pipeline=train_pipeline)
-train_dataloader = dict(
-    batch_size=2, num_workers=0, dataset=dict(
-        type='RepeatDataset', times=2, dataset=dataset),
-    sampler=dict(type='InfiniteSampler'))
-val_dataloader = test_dataloader = dict(
-    batch_size=1, num_workers=0, dataset=dataset,
-    sampler=dict(type='DefaultSampler', shuffle=False))
-val_evaluator = test_evaluator = dict(type='IoUMetric')
-val_cfg, test_cfg = dict(type='ValLoop'), dict(type='TestLoop')
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
-optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
-default_hooks = dict(
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2),
-    visualization=dict(type='SegVisualizationHook', interval=1))
-visualizer = dict(
-    type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
-"""
-
 
 @pytest.fixture
 def config(tmp_path):
-    for kind in ('images', 'labels'):
-        folder = tmp_path / 'data' / kind
-        folder.mkdir(parents=True)
-        for i in range(2):
-            image = np.full((32, 32), i, dtype=np.uint8)
-            cv2.imwrite(str(folder / f'{i}.png'), image)
-    path = tmp_path / 'tiny.py'
-    path.write_text(CONFIG.replace('ROOT', str(tmp_path / 'data')))
-    return path
+    return write_config(tmp_path)
 
 
 def run(tool, *args, cwd):

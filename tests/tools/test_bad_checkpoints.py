@@ -1,26 +1,18 @@
 """Damaged and altered checkpoints, wherever a tool loads one."""
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
-from test_cli import CONFIG
+from tiny_config import write_config
 
 
 @pytest.fixture(scope='module')
 def good(tmp_path_factory):
     """A config, its data, and a checkpoint of its model."""
     folder = tmp_path_factory.mktemp('good')
-    for kind in ('images', 'labels'):
-        (folder / 'data' / kind).mkdir(parents=True)
-        for i in range(2):
-            file = folder / 'data' / kind / f'{i}.png'
-            cv2.imwrite(str(file), np.full((32, 32), i, dtype=np.uint8))
-    config = folder / 'tiny.py'
-    config.write_text(CONFIG.replace('ROOT', str(folder / 'data')))
+    config = write_config(folder)
     init_default_scope('mmseg')
     weights = MODELS.build(Config.fromfile(config).model).state_dict()
     file = folder / 'good.pth'
