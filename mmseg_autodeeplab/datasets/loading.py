@@ -131,8 +131,7 @@ def check_pipelines(
             inner['type'] = 'mmseg.LoadCheckedImage'
         elif found in (LoadAnnotations, LoadCheckedAnnotations):
             inner['type'] = 'mmseg.LoadCheckedAnnotations'
-            inner.setdefault('num_classes', num_classes)
-            inner.setdefault('ignore_index', ignore_index)
+            inner.update(num_classes=num_classes, ignore_index=ignore_index)
 
 
 def uncheck_pipelines(cfg: Any) -> None:

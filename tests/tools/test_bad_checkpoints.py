@@ -65,7 +65,14 @@ def commands(config, file):
 
 
 @pytest.mark.parametrize('damage', [truncated, half, text, empty, a_list])
-@pytest.mark.parametrize('command', list(commands(None, None)))
+@pytest.mark.parametrize(
+    'command',
+    [
+        # MMEngine reads this one while it builds the model.
+        pytest.param(name, marks=[pytest.mark.run] * (name == 'pretrained'))
+        for name in commands(None, None)
+    ],
+)
 def test_unreadable(tmp_path, monkeypatch, failure, good, command, damage):
     if command == 'onnx':
         pytest.importorskip('onnxruntime')
@@ -91,6 +98,7 @@ def alter(good, file, name, value):
     torch.save(content, file)
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(
     'name, value, sentence',
     [
@@ -114,6 +122,7 @@ def test_nothing_is_tested_with_random_weights(
     assert error.startswith(f'Error: {file} ') and sentence in error
 
 
+@pytest.mark.run
 @pytest.mark.parametrize('tta', [[], ['--tta']])
 def test_what_a_model_does_not_need_is_no_matter(
     tmp_path, run_tool, good, tta
