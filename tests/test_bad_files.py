@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import importlib.util
 import io
 import json
 import zipfile
@@ -17,13 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
+from mmseg.registry import MODELS
 
-from mmseg_autodeeplab.arch import (
-    Architecture,
-    decode,
-)
+from mmseg_autodeeplab.arch import Architecture, decode
+from mmseg_autodeeplab.cli import read_architecture
 from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.search import retrain_config
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
@@ -231,48 +229,25 @@ def test_very_many_blocks():
 
 
 @pytest.fixture(scope='module')
-def tool():
-    spec = importlib.util.spec_from_file_location(
-        'tool_decode', ROOT / 'tools' / 'decode.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope='module')
-def search(tmp_path_factory):
-    """The checkpoint of a search of two iterations, as bytes."""
-    folder = tmp_path_factory.mktemp('search')
+def search():
+    """The checkpoint of a small search, as bytes."""
     cfg = Config.fromfile(DEMO)
-    cfg.work_dir = str(folder / 'work')
-    cfg.merge_from_dict(
-        dict(
-            model=dict(
-                backbone=dict(
-                    num_layers=3,
-                    num_blocks=1,
-                    filter_multiplier=1,
-                    stem_channels=2,
-                ),
-                decode_head=dict(in_channels=[1, 2, 4, 8], channels=4),
-            ),
-            train_dataloader=dict(
-                batch_size=2,
-                num_workers=0,
-                persistent_workers=False,
-                dataset=dict(data_root=str(folder / 'shapes'), num_images=4),
-            ),
-            train_cfg=dict(max_iters=2, val_interval=9),
-            default_hooks=dict(checkpoint=dict(interval=2)),
-        )
+    cfg.model.backbone.update(
+        num_layers=3, num_blocks=1, filter_multiplier=1, stem_channels=2
     )
-    for part in ('val', 'test'):
-        for kind in ('dataloader', 'evaluator', 'cfg'):
-            cfg[f'{part}_{kind}'] = None
-    cfg.custom_hooks[0].begin = 1
-    Runner.from_cfg(cfg).train()
-    return (folder / 'work' / 'iter_2.pth').read_bytes()
+    cfg.model.decode_head.update(in_channels=[1, 2, 4, 8], channels=4)
+    init_default_scope('mmseg')
+    torch.manual_seed(0)
+    content = dict(
+        meta=dict(cfg=cfg.pretty_text, iter=2, epoch=0, seed=0),
+        # As MMEngine has it: more than weights.
+        message_hub=dict(array=np.arange(3)),
+        state_dict=MODELS.build(cfg.model).state_dict(),
+        optimizer=dict(state={}, param_groups=[dict(lr=0.1)]),
+    )
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
 @pytest.fixture(scope='module')
@@ -280,11 +255,11 @@ def checkpoint(tmp_path_factory):
     return tmp_path_factory.mktemp('checkpoints') / 'iter_2.pth'
 
 
-def decode_file(tool, checkpoint, content):
+def decode_file(checkpoint, content):
     """Decode it, if it is that of a search, and see that it is right."""
     checkpoint.write_bytes(content)
     with refused_at_most(checkpoint.parent):
-        architecture, cfg = tool.load_search(str(checkpoint))
+        architecture, cfg = read_architecture(str(checkpoint))
         weights = torch.load(io.BytesIO(content), weights_only=False)[
             'state_dict'
         ]
@@ -295,7 +270,7 @@ def decode_file(tool, checkpoint, content):
             )
         )
         init_default_scope('mmseg')
-        retrain = tool.build_retrain_config(cfg, architecture)
+        retrain = retrain_config(cfg, architecture)[0]
         assert Architecture.from_dict(retrain.model.backbone.arch) == (
             architecture
         )
@@ -304,8 +279,8 @@ def decode_file(tool, checkpoint, content):
     return None
 
 
-def test_the_search_itself_decodes(tool, checkpoint, search):
-    assert decode_file(tool, checkpoint, search).num_layers == 3
+def test_the_search_itself_decodes(checkpoint, search):
+    assert decode_file(checkpoint, search).num_layers == 3
 
 
 def outside_of_pickles(content):
@@ -320,7 +295,7 @@ def outside_of_pickles(content):
 
 @tries(120)
 @given(data=st.data())
-def test_checkpoints_with_other_bytes(tool, checkpoint, search, data):
+def test_checkpoints_with_other_bytes(checkpoint, search, data):
     places = outside_of_pickles(search)
     content = bytearray(search)
     # Half of them at the ends, where the archive has its directory.
@@ -328,14 +303,14 @@ def test_checkpoints_with_other_bytes(tool, checkpoint, search, data):
     for _ in range(data.draw(st.integers(1, 5))):
         at = data.draw(st.sampled_from(places) | st.sampled_from(ends))
         content[at] ^= data.draw(st.integers(1, 255))
-    decode_file(tool, checkpoint, bytes(content))
+    decode_file(checkpoint, bytes(content))
 
 
 @tries(60)
 @given(length=st.floats(0, 1))
-def test_truncated_checkpoints(tool, checkpoint, search, length):
+def test_truncated_checkpoints(checkpoint, search, length):
     content = search[: int(length * (len(search) - 1))]
-    assert decode_file(tool, checkpoint, content) is None
+    assert decode_file(checkpoint, content) is None
 
 
 TENSORS = st.builds(
@@ -373,7 +348,7 @@ KEYS = [
         st.sampled_from(KEYS), st.just('delete') | VALUES, min_size=1
     )
 )
-def test_altered_checkpoints(tool, checkpoint, search, changes):
+def test_altered_checkpoints(checkpoint, search, changes):
     loaded = torch.load(io.BytesIO(search), weights_only=False)
     for (*way, key), value in sorted(
         changes.items(), key=lambda change: -len(change[0])
@@ -384,16 +359,16 @@ def test_altered_checkpoints(tool, checkpoint, search, changes):
             parent[key] = value
     buffer = io.BytesIO()
     torch.save(loaded, buffer)
-    decode_file(tool, checkpoint, buffer.getvalue())
+    decode_file(checkpoint, buffer.getvalue())
 
 
 @pytest.mark.parametrize('value, is_valid', [(0.5, True), (np.nan, False)])
-def test_what_tensors_hold(tool, checkpoint, search, value, is_valid):
+def test_what_tensors_hold(checkpoint, search, value, is_valid):
     loaded = torch.load(io.BytesIO(search), weights_only=False)
     loaded['state_dict']['backbone.alphas'][1, 2] = value
     buffer = io.BytesIO()
     torch.save(loaded, buffer)
-    found = decode_file(tool, checkpoint, buffer.getvalue())
+    found = decode_file(checkpoint, buffer.getvalue())
     assert (found is not None) == is_valid
     if is_valid:
         assert found.cell[0][0] == (1, 'avg_pool_3x3')
@@ -412,12 +387,12 @@ def test_what_tensors_hold(tool, checkpoint, search, value, is_valid):
     ],
 )
 def test_config_of_a_checkpoint(
-    tool, checkpoint, search, text, tmp_path, monkeypatch
+    checkpoint, search, text, tmp_path, monkeypatch
 ):
     monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
     loaded = torch.load(io.BytesIO(search), weights_only=False)
     loaded['meta']['cfg'] = text
     torch.save(loaded, checkpoint)
     with pytest.raises(UserError, match='is not the checkpoint of a search'):
-        tool.load_search(str(checkpoint))
+        read_architecture(str(checkpoint))
     assert list(tmp_path.iterdir()) == []

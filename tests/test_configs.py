@@ -24,7 +24,7 @@ def test_config(file):
     hooks = cfg.default_hooks
     assert hooks.checkpoint.backend_args == dict(backend='atomic')
     assert hooks.runtime_info == dict(type='DeferredRuntimeInfoHook')
-    for name in ('CheckpointRoom', 'FiniteLoss', 'DataGuard', 'ExactResume'):
+    for name in ('CheckpointRoom', 'FiniteLoss', 'ExactResume'):
         assert f'{name}Hook' in [hook.type for hook in hooks.values()]
     crop = tuple(cfg.model.data_preprocessor.size)
     assert {

@@ -70,6 +70,7 @@ def main():
         enable_visualization(cfg, args)
     if args.tta:
         enable_tta(cfg)
+    cli.check_loading(cfg, 'test')
     if args.out:
         save_predictions(cfg, args.out)
     weights = cli.read_checkpoint(args.checkpoint)['state_dict']

@@ -2,12 +2,10 @@
 
 import argparse
 
-from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.cli.resume import resume_latest
-from mmseg_autodeeplab.errors import UserError
 
 
 def parse_args():
@@ -34,15 +32,9 @@ def main():
     cli.check_evaluation(cfg)
     if args.amp:
         cli.enable_amp(cfg.optim_wrapper)
-    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and get_device() in (
-        'cpu',
-        'mps',
-    ):
-        raise UserError(
-            'mixed precision (--amp) needs a GPU, and none is '
-            'available: train without it'
-        )
+    cli.check_amp(cfg)
     cli.check_data(cfg, 'train', 'val')
+    cli.check_loading(cfg, 'train', 'val')
     if cfg.get('load_from'):
         cli.load_weights(cfg.load_from)
     cli.check_work_dir(cfg.work_dir)

@@ -1,5 +1,6 @@
 """What the command line tools share: options, configs, checks, errors."""
 
+from .architectures import check_search, read_architecture
 from .checkpoints import (
     check_checkpoint,
     check_weights,
@@ -9,29 +10,36 @@ from .checkpoints import (
 from .configs import (
     add_config_arguments,
     add_runner_arguments,
+    check_amp,
     check_evaluation,
     check_keys,
     check_work_dir,
     enable_amp,
     load_config,
+    read_config,
     start_processes,
 )
-from .data import check_data
+from .data import check_data, check_loading
 from .errors import user_errors
 
 __all__ = [
     'add_config_arguments',
     'add_runner_arguments',
+    'check_amp',
     'check_checkpoint',
     'check_data',
     'check_evaluation',
     'check_keys',
+    'check_loading',
+    'check_search',
     'check_weights',
     'check_work_dir',
     'enable_amp',
     'load_config',
     'load_weights',
+    'read_architecture',
     'read_checkpoint',
+    'read_config',
     'start_processes',
     'user_errors',
 ]

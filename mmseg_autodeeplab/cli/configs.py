@@ -6,9 +6,13 @@ import tempfile
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from torch import distributed
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmseg.registry import MODELS, OPTIM_WRAPPERS
+from torch import distributed, nn
 
+from ..compat.registry import is_a, resolve
 from ..errors import UserError
+from .inheritance import restore_deletes
 
 
 def add_config_arguments(parser):
@@ -53,18 +57,7 @@ def load_config(args):
     Raises:
         UserError: The config is missing or broken.
     """
-    if not osp.isfile(args.config):
-        raise UserError(f'the config {args.config} does not exist')
-    try:
-        cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(args.cfg_options)
-    except ImportError:  # Of a custom import: says itself where it fails.
-        raise
-    except Exception as error:  # A config is code: anything may go wrong.
-        raise UserError(
-            f'cannot read the config {args.config}: '
-            f'{type(error).__name__}: {error}'
-        ) from error
+    cfg = read_config(args.config, args.cfg_options)
     if 'launcher' in args:
         cfg.launcher = args.launcher
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -75,6 +68,34 @@ def load_config(args):
                 'work_dirs', osp.splitext(osp.basename(args.config))[0]
             )
         )
+    return cfg
+
+
+def read_config(file, options={}):
+    """Read a config and override it.
+
+    Args:
+        file (str): The config file.
+        options (dict): Values by their keys, with dots. Defaults to none.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        UserError: The config is missing or broken.
+    """
+    if not osp.isfile(file):
+        raise UserError(f'the config {file} does not exist')
+    try:
+        cfg = Config.fromfile(file)
+        restore_deletes(cfg, file)
+        cfg.merge_from_dict(options)
+    except ImportError:  # Of a custom import: says itself where it fails.
+        raise
+    except Exception as error:  # A config is code: anything may go wrong.
+        raise UserError(
+            f'cannot read the config {file}: {type(error).__name__}: {error}'
+        ) from error
     return cfg
 
 
@@ -98,7 +119,7 @@ def start_processes(cfg):
             f'--launcher {cfg.launcher} needs GPUs, and none is available: '
             'use --launcher pytorch, as tools/dist_*.sh do, or none'
         )
-    if 'SyncBN' in str(cfg.model):
+    if _has_sync_norm(cfg.model):
         raise UserError(
             'the model has norms of type SyncBN, which PyTorch has for GPUs '
             'alone, and none is available: set the type of each norm_cfg to '
@@ -113,6 +134,14 @@ def start_processes(cfg):
         device_ids=None,
     )
     cfg.model_wrapper_cfg = dict(wrapper, **cfg.get('model_wrapper_cfg') or {})
+
+
+def _has_sync_norm(model):
+    if isinstance(model, dict):
+        return is_a(MODELS, model, nn.SyncBatchNorm) or any(
+            map(_has_sync_norm, model.values())
+        )
+    return isinstance(model, (list, tuple)) and any(map(_has_sync_norm, model))
 
 
 def check_keys(cfg, *keys):
@@ -139,15 +168,34 @@ def check_evaluation(cfg):
 
 
 def enable_amp(optim_wrapper):
-    """Turn the optimizer wrapper of a config into that of mixed precision."""
-    kind = optim_wrapper.get('type')
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise UserError(
-            '--amp works with the optimizer wrapper OptimWrapper, '
-            f'but the config has {kind}'
-        )
-    optim_wrapper.type = 'AmpOptimWrapper'
+    """Turn the optimizer wrapper of a config into that of mixed precision.
+
+    Args:
+        optim_wrapper (dict): Its config, changed in place.
+
+    Raises:
+        UserError: The wrapper is of another kind than ``OptimWrapper``.
+    """
+    if not is_a(OPTIM_WRAPPERS, optim_wrapper, AmpOptimWrapper):
+        kind = optim_wrapper.get('type', 'OptimWrapper')  # As MMEngine has it.
+        if resolve(OPTIM_WRAPPERS, kind) is not OptimWrapper:
+            raise UserError(
+                '--amp works with the optimizer wrapper OptimWrapper, '
+                f'but the config has {kind}'
+            )
+        optim_wrapper['type'] = 'AmpOptimWrapper'
     optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def check_amp(cfg):
+    """Raise a :class:`UserError` where mixed precision lacks its GPU."""
+    if is_a(
+        OPTIM_WRAPPERS, cfg.optim_wrapper, AmpOptimWrapper
+    ) and get_device() in ('cpu', 'mps'):
+        raise UserError(
+            'mixed precision (--amp) needs a GPU, and none is '
+            'available: train without it'
+        )
 
 
 def check_work_dir(folder):

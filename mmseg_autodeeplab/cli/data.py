@@ -1,11 +1,14 @@
-"""Whether the data of a config is there, before anything is built."""
+"""Whether the data of a config is right, before anything is built."""
 
 import inspect
 import os.path as osp
 
+from mmengine.fileio import list_from_file
 from mmengine.utils import scandir
 from mmseg.registry import DATASETS
 
+from ..compat.registry import resolve
+from ..datasets import check_pipelines
 from ..errors import UserError
 
 
@@ -25,12 +28,42 @@ def check_data(cfg, *parts):
         UserError: A folder or file is missing, or a folder has no image.
     """
     for part in parts:
-        loader = cfg.get(f'{part}_dataloader')
-        if loader is not None:
-            for key, dataset in _datasets(
-                loader.dataset, f'{part}_dataloader.dataset'
-            ):
-                _check_dataset(dataset, key, labels=part != 'test')
+        for key, dataset in _datasets_of(cfg, part):
+            _check_dataset(dataset, key, labels=part != 'test')
+
+
+def check_loading(cfg, *parts):
+    """Let the data sets of a config check each image and label as it is read.
+
+    The stock transforms that load them give way to those of
+    :mod:`mmseg_autodeeplab.datasets.loading`, which load the same.
+
+    Args:
+        cfg (Config): The config; its pipelines are changed in place.
+        parts (str): Which of ``'train'``, ``'val'`` and ``'test'``.
+
+    Raises:
+        UserError: A data set has other classes than the model.
+    """
+    head = cfg.model.get('module', cfg.model).get('decode_head') or {}
+    if isinstance(head, (list, tuple)):  # Of a cascade, the last predicts.
+        head = head[-1]
+    num_classes = head.get('num_classes')
+    for part in parts:
+        for _, dataset in _datasets_of(cfg, part):
+            _check_classes(dataset, num_classes)
+        check_pipelines(
+            cfg.get(f'{part}_dataloader'),
+            # One logit tells two classes apart.
+            num_classes and max(num_classes, 2),
+            head.get('ignore_index', 255),
+        )
+
+
+def _datasets_of(cfg, part):
+    loader = cfg.get(f'{part}_dataloader')
+    if loader is not None:
+        yield from _datasets(loader.dataset, f'{part}_dataloader.dataset')
 
 
 def _datasets(dataset, key):
@@ -45,9 +78,8 @@ def _datasets(dataset, key):
 
 
 def _check_dataset(dataset, key, labels):
-    cls = dataset['type']
-    if isinstance(cls, str):
-        cls = DATASETS.get(cls)  # None is for the runner to complain about.
+    # Where there is none, the runner will say so.
+    cls = resolve(DATASETS, dataset['type'])
     backend = (dataset.get('backend_args') or {}).get('backend', 'local')
     if backend != 'local' or getattr(cls, 'generates_data', False):
         return
@@ -85,6 +117,25 @@ def _check_dataset(dataset, key, labels):
         raise UserError(
             f'{images} has no file that ends in {suffix}: check '
             f'data_root, data_prefix and img_suffix of {key}'
+        )
+
+
+def _check_classes(dataset, num_classes):
+    cls = resolve(DATASETS, dataset['type'])
+    metainfo = {
+        **getattr(cls, 'METAINFO', {}),
+        **(dataset.get('metainfo') or {}),
+    }
+    classes = metainfo.get('classes')
+    if isinstance(classes, str):  # The name of a file.
+        classes = list_from_file(classes)
+    # A head of one class may be for one of two.
+    if classes and num_classes not in (None, 1, len(classes)):
+        raise UserError(
+            f'the model has num_classes={num_classes}, but '
+            f'{getattr(cls, "__name__", cls)} has {len(classes)} classes: set '
+            f'model.decode_head.num_classes={len(classes)}, or choose classes '
+            'by metainfo of the dataset'
         )
 
 

@@ -123,12 +123,13 @@ def isolated(function: Callable, *args, **kwargs) -> dict:
     """
     with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
         try:
-            return pool.submit(_call, function, args, kwargs).result()
+            return pool.submit(guarded, function, args, kwargs).result()
         except BrokenProcessPool:
             return dict(error='killed')
 
 
-def _call(function: Callable, args: tuple, kwargs: dict) -> dict:
+def guarded(function: Callable, args: tuple, kwargs: dict) -> dict:
+    """Call a function; that memory runs out is a result, too."""
     try:
         return function(*args, **kwargs)
     except (MemoryError, RuntimeError) as error:

@@ -1,13 +1,21 @@
-"""Samplers and data sets that MMSegmentation lacks."""
+"""Data sets, samplers and transforms that MMSegmentation lacks."""
 
 from .camvid import CamVidDataset
-from .checked_pipeline import CheckedPipeline
+from .loading import (
+    LoadCheckedAnnotations,
+    LoadCheckedImage,
+    check_pipelines,
+    uncheck_pipelines,
+)
 from .shapes import ShapesDataset
 from .split_sampler import SplitInfiniteSampler
 
 __all__ = [
     'CamVidDataset',
-    'CheckedPipeline',
+    'LoadCheckedAnnotations',
+    'LoadCheckedImage',
     'ShapesDataset',
     'SplitInfiniteSampler',
+    'check_pipelines',
+    'uncheck_pipelines',
 ]

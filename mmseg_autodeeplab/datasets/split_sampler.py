@@ -5,18 +5,21 @@ import logging
 import os
 import os.path as osp
 from collections.abc import Iterator, Sized
+from itertools import islice
 from typing import Optional
 
 import numpy as np
-from mmengine.dataset import InfiniteSampler
+import torch
+from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.logging import print_log
 from mmseg.registry import DATA_SAMPLERS
+from torch.utils.data import Sampler
 
 from ..errors import UserError
 
 
 @DATA_SAMPLERS.register_module()
-class SplitInfiniteSampler(InfiniteSampler):
+class SplitInfiniteSampler(Sampler):
     """Sample endlessly from part A or part B of a data set.
 
     The search trains the weights on one part of the training images and the
@@ -27,8 +30,9 @@ class SplitInfiniteSampler(InfiniteSampler):
     whatever order it is listed, and an image that a wrapper repeats stays in
     one part.
 
-    Within its part the sampler is mmengine's ``InfiniteSampler``: shuffled by
-    ``seed`` and dealt out to the ranks in turn.
+    Within its part the order is that of MMEngine's ``InfiniteSampler``: one
+    permutation after the other, drawn by ``seed`` and dealt out to the ranks
+    in turn. Each ``iter()`` starts anew.
 
     A data set without ``img_path`` is split by index, with a warning. One
     whose pipeline drops images (returns ``None``) is not kept apart, since
@@ -84,8 +88,11 @@ class SplitInfiniteSampler(InfiniteSampler):
                 'split_seed from 0 to 4294967295, but '
                 f'split_seed is {split_seed!r}.'
             )
-        super().__init__(dataset, shuffle=shuffle, seed=seed)
+        self.dataset = dataset
         self.part = part
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        self.rank, self.world_size = get_dist_info()
 
         identities = _identities(dataset)
         unique = sorted(set(identities))
@@ -102,21 +109,29 @@ class SplitInfiniteSampler(InfiniteSampler):
         self.part_indices: list[int] = [
             i for i, identity in enumerate(identities) if identity in chosen
         ]
-        self.size = len(self.part_indices)
-
         root = len(osp.commonprefix(unique))
         text = '\n\n'.join(
             '\n'.join(unique[i][root:] for i in parts[p]) for p in 'AB'
         )
         self.split_id = hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
 
-    def _infinite_indices(self) -> Iterator[int]:
-        """Map the endless positions in the part to indices of the data."""
-        return map(self.part_indices.__getitem__, super()._infinite_indices())
+    def __iter__(self) -> Iterator[int]:
+        """Indices into the data set, without end."""
+        return islice(self._endless(), self.rank, None, self.world_size)
 
     def __len__(self) -> int:
         """Number of samples in the part."""
-        return self.size
+        return len(self.part_indices)
+
+    def _endless(self) -> Iterator[int]:
+        """The indices of all ranks."""
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            if self.shuffle:
+                order = torch.randperm(len(self), generator=generator)
+                yield from (self.part_indices[i] for i in order.tolist())
+            else:
+                yield from self.part_indices
 
 
 def _identities(dataset: Sized) -> list[str]:

@@ -5,7 +5,6 @@ from .bare_model import bare_model
 from .checkpoint_due import checkpoint_is_due
 from .hooks import (
     CheckpointRoomHook,
-    DataGuardHook,
     FiniteLossHook,
     ScheduledDropPathHook,
     SyncStatisticsHook,
@@ -22,7 +21,6 @@ from .train_loop import SeededIterBasedTrainLoop
 __all__ = [
     'AtomicBackend',
     'CheckpointRoomHook',
-    'DataGuardHook',
     'FiniteLossHook',
     'NumberedSampler',
     'SampleStream',

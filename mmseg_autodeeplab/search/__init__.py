@@ -1,5 +1,6 @@
 """Who moves the architecture, and what a search leaves behind."""
 
 from . import gradient
+from .retrain_config import retrain_config
 
-__all__ = ['gradient']
+__all__ = ['gradient', 'retrain_config']

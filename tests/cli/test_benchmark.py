@@ -41,7 +41,7 @@ def test_out_of_memory_is_a_result():
     def function():
         torch.empty(2**60, dtype=torch.uint8)
 
-    assert measurement._call(function, (), {}) == {'error': 'out of memory'}
+    assert measurement.guarded(function, (), {}) == {'error': 'out of memory'}
 
 
 def test_other_errors_stay_errors():
@@ -50,9 +50,10 @@ def test_other_errors_stay_errors():
         raise RuntimeError('of another kind')
 
     with pytest.raises(RuntimeError, match='of another kind'):
-        measurement._call(function, (), {})
+        measurement.guarded(function, (), {})
 
 
+@pytest.mark.run
 def test_a_process_that_dies_is_a_result():
     assert measurement.isolated(os._exit, 1) == {'error': 'killed'}
 

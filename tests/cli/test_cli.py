@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -6,78 +7,30 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmengine.device import get_device
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import init_default_scope
 from mmseg.datasets import BaseSegDataset
-from mmseg.registry import DATASETS
+from mmseg.registry import DATASETS, MODELS
+from tiny_config import write_config
+from torch import nn
 
-from mmseg_autodeeplab.cli import user_errors
+from mmseg_autodeeplab.cli import (
+    enable_amp,
+    read_config,
+    start_processes,
+    user_errors,
+)
 from mmseg_autodeeplab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / 'tools'
 
-CONFIG = """
-default_scope = 'mmseg'
-custom_imports = dict(
-    imports=['mmseg_autodeeplab'], allow_failed_imports=False)
-randomness = dict(seed=0)
-model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor', size=(32, 32), pad_val=0,
-        seg_pad_val=255),
-    backbone=dict(
-        type='ResNet', depth=18, stem_channels=4, base_channels=4,
-        num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,)),
-    decode_head=dict(
-        type='FCNHead', in_channels=4, channels=4, num_convs=1,
-        num_classes=2),
-    train_cfg=dict(), test_cfg=dict(mode='whole'))
-train_pipeline = [
-    dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs')]
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='TestTimeAug', transforms=[
-        [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
-        [dict(type='LoadAnnotations')], [dict(type='PackSegInputs')]])]
-tta_model = dict(type='SegTTAModel')
-dataset = dict(
-    type='BaseSegDataset', data_root='ROOT', img_suffix='.png',
-    metainfo=dict(classes=('a', 'b'), palette=[[0, 0, 0], [9, 9, 9]]),
-    data_prefix=dict(img_path='images', seg_map_path='labels'),
-    pipeline=train_pipeline)
-train_dataloader = dict(
-    batch_size=2, num_workers=0, dataset=dict(
-        type='RepeatDataset', times=2, dataset=dataset),
-    sampler=dict(type='InfiniteSampler'))
-val_dataloader = test_dataloader = dict(
-    batch_size=1, num_workers=0, dataset=dataset,
-    sampler=dict(type='DefaultSampler', shuffle=False))
-val_evaluator = test_evaluator = dict(type='IoUMetric')
-val_cfg, test_cfg = dict(type='ValLoop'), dict(type='TestLoop')
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
-optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1))
-default_hooks = dict(
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2),
-    visualization=dict(type='SegVisualizationHook', interval=1))
-visualizer = dict(
-    type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
-"""
-
 
 @pytest.fixture
 def config(tmp_path):
-    for kind in ('images', 'labels'):
-        folder = tmp_path / 'data' / kind
-        folder.mkdir(parents=True)
-        for i in range(2):
-            image = np.full((32, 32), i, dtype=np.uint8)
-            cv2.imwrite(str(folder / f'{i}.png'), image)
-    path = tmp_path / 'tiny.py'
-    path.write_text(CONFIG.replace('ROOT', str(tmp_path / 'data')))
-    return path
+    return write_config(tmp_path)
 
 
 def run(tool, *args, cwd):
@@ -90,6 +43,7 @@ def run(tool, *args, cwd):
     )
 
 
+@pytest.mark.run
 def test_train_resume_and_test(config, tmp_path):
     result = run('train', config, '--work-dir', 'work', cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -125,6 +79,7 @@ def test_train_resume_and_test(config, tmp_path):
     assert len(list((tmp_path / 'painted').rglob('*.png'))) == 2
 
 
+@pytest.mark.run
 def test_error_is_all_of_stderr_and_status_is_1(tmp_path):
     result = run('train', 'missing.py', cwd=tmp_path)
     assert result.returncode == 1
@@ -225,6 +180,41 @@ def test_amp_without_accelerator(failure, config):
     assert 'needs a GPU' in error
 
 
+@pytest.mark.parametrize(
+    'kind',
+    [
+        None,
+        'OptimWrapper',
+        'mmengine.OptimWrapper',
+        'mmengine.optim.OptimWrapper',
+        OptimWrapper,
+        'mmengine.AmpOptimWrapper',
+        AmpOptimWrapper,
+    ],
+)
+def test_amp_knows_the_wrapper_by_its_class(kind):
+    wrapper = dict(type=kind) if kind else {}
+    enable_amp(wrapper)
+    found = wrapper['type']
+    assert found == 'AmpOptimWrapper' or found == kind
+    assert wrapper['loss_scale'] == 'dynamic'
+    with pytest.raises(UserError, match='the config has ApexOptimWrapper'):
+        enable_amp(dict(type='ApexOptimWrapper'))
+
+
+@pytest.mark.skipif(get_device() != 'cpu', reason='needs a machine without')
+def test_processes_without_gpus(config):
+    cfg = read_config(str(config))
+    cfg.launcher = 'slurm'
+    with pytest.raises(UserError, match='needs GPUs'):
+        start_processes(cfg)
+    cfg.launcher = 'pytorch'
+    for kind in ('SyncBN', 'mmengine.SyncBN', nn.SyncBatchNorm):
+        cfg.model.auxiliary_head = [dict(norm_cfg=dict(type=kind))]
+        with pytest.raises(UserError, match='norms of type SyncBN'):
+            start_processes(cfg)
+
+
 def test_amp_with_another_wrapper(failure, config):
     error = failure(
         'train',
@@ -247,6 +237,37 @@ def test_parts_that_a_config_lacks(failure, config):
     assert f'the config {config} has no test_evaluator' in error
     error = failure('train', config, '--cfg-options', 'train_cfg=None')
     assert f'the config {config} has no train_cfg' in error
+
+
+@pytest.mark.run
+@pytest.mark.parametrize(
+    'tool, options',
+    [
+        ('train', []),
+        ('train', ['--cfg-options', 'train_dataloader.num_workers=1']),
+        ('test', []),
+        ('test', ['--tta']),
+    ],
+)
+def test_a_bad_label_is_named(failure, config, tool, options):
+    label = config.parent / 'data' / 'labels' / '1.png'
+    cv2.imwrite(str(label), np.full((32, 32), 7, dtype=np.uint8))
+    files = [config] if tool == 'train' else [config, checkpoint_of(config)]
+    error = failure(
+        tool, *files, '--work-dir', config.parent / 'work', *options
+    )
+    assert error.startswith(
+        f'Error: the label {label} has the values 7, but allowed are 0 to 1 '
+        'and 255'
+    )
+
+
+def checkpoint_of(config):
+    """A checkpoint of its model, beside the config."""
+    init_default_scope('mmseg')
+    weights = MODELS.build(read_config(str(config)).model).state_dict()
+    torch.save(dict(state_dict=weights, meta={}), config.parent / 'a.pth')
+    return config.parent / 'a.pth'
 
 
 def test_missing_checkpoint_and_test_data(failure, config):
@@ -300,6 +321,28 @@ def test_error_of_a_worker_loses_its_traceback():
         user_errors(),
     ):
         raise FileNotFoundError(text)
+
+
+@pytest.mark.parametrize(
+    'code,sentence',
+    [
+        (errno.ENOSPC, 'free some space; what was written before'),
+        (errno.EDQUOT, 'goes on from its last checkpoint with --resume'),
+        (errno.EACCES, 'check who may write there, or give another path'),
+        (errno.EROFS, 'check who may write there, or give another path'),
+    ],
+)
+def test_errors_of_the_file_system_are_one_sentence(code, sentence):
+    with pytest.raises(SystemExit) as error, user_errors():
+        raise OSError(code, os.strerror(code), 'a.pth')
+    message = error.value.code
+    assert message.startswith(f'Error: [Errno {code}] {os.strerror(code)}')
+    assert ": 'a.pth': " in message and sentence in message
+
+
+def test_other_errors_of_the_system_keep_their_traceback():
+    with pytest.raises(OSError, match='Connection reset'), user_errors():
+        raise ConnectionResetError(errno.ECONNRESET, 'Connection reset')
 
 
 def test_other_errors_keep_their_traceback():

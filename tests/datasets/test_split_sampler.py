@@ -4,7 +4,11 @@ from collections import Counter
 from itertools import islice
 
 import pytest
-from mmengine.dataset import ConcatDataset, RepeatDataset
+from mmengine.dataset import (
+    ConcatDataset,
+    InfiniteSampler,
+    RepeatDataset,
+)
 
 import mmseg_autodeeplab  # noqa: F401  # isort: skip
 from mmseg.datasets import BaseSegDataset, MultiImageMixDataset
@@ -120,6 +124,19 @@ def test_streams_stay_in_their_part_and_cover_it_each_round():
     assert list(islice(sampler, len(sampler))) == sampler.part_indices
 
 
+@pytest.mark.parametrize('shuffle', [True, False])
+def test_the_order_is_that_of_mmengine(shuffle):
+    part = SplitInfiniteSampler(Listed(names_of(31)), seed=11, shuffle=shuffle)
+    positions = InfiniteSampler(range(len(part)), seed=11, shuffle=shuffle)
+    expected = [part.part_indices[i] for i in islice(positions, 50)]
+    assert list(islice(part, 50)) == expected
+    # Another iterator starts anew, and the first one goes on.
+    first = iter(part)
+    head = list(islice(first, 7))
+    assert list(islice(part, 7)) == head == expected[:7]
+    assert list(islice(first, 43)) == expected[7:]
+
+
 @pytest.mark.parametrize('num', [16, 31])
 def test_ranks_share_the_split_and_deal_out_the_stream(num, monkeypatch):
     dataset = Listed(names_of(num))
@@ -127,7 +144,7 @@ def test_ranks_share_the_split_and_deal_out_the_stream(num, monkeypatch):
     parts = []
     for rank in range(3):
         monkeypatch.setattr(
-            'mmengine.dataset.sampler.get_dist_info',
+            'mmseg_autodeeplab.datasets.split_sampler.get_dist_info',
             lambda rank=rank: (rank, 3),
         )
         sampler = SplitInfiniteSampler(dataset, part='B', seed=5)
@@ -139,7 +156,8 @@ def test_ranks_share_the_split_and_deal_out_the_stream(num, monkeypatch):
 
 def test_seed_none_is_drawn_once_and_shared(monkeypatch):
     monkeypatch.setattr(
-        'mmengine.dataset.sampler.sync_random_seed', lambda: 42
+        'mmseg_autodeeplab.datasets.split_sampler.sync_random_seed',
+        lambda: 42,
     )
     dataset = Listed(names_of(10))
     drawn = SplitInfiniteSampler(dataset)

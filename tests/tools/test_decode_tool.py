@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from mmseg_autodeeplab.arch import (
     RATES,
     Architecture,
 )
-from mmseg_autodeeplab.cli import check_evaluation
+from mmseg_autodeeplab.cli import check_evaluation, read_architecture
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
@@ -82,22 +83,20 @@ def best_cell(alphas):
 
 @pytest.mark.parametrize('num_layers', [3, 5, 8])
 @pytest.mark.parametrize('num_blocks', [1, 3, 5])
-def test_it_decodes_what_enumeration_finds(
-    tmp_path, run_tool, num_layers, num_blocks
-):
+def test_it_decodes_what_enumeration_finds(tmp_path, num_layers, num_blocks):
     rng = np.random.RandomState(10 * num_layers + num_blocks)
     edges = num_blocks * (num_blocks + 3) // 2
-    for trial in range(3):
+    for _ in range(3):
         # As float32, so that both sides decode the same numbers.
         alphas = rng.randn(edges, 8).astype(np.float32)
         betas = (2 * rng.randn(num_layers, 4, 3)).astype(np.float32)
-        out = tmp_path / str(trial)
         file = checkpoint(tmp_path / 'iter_7.pth', alphas, betas)
-        run_tool('decode', file, '--out-dir', out)
-        found = Architecture.load(out / 'architecture.json')
+        found, cfg = read_architecture(file)
         assert found.path == best_path(betas)
         assert found.cell == best_cell(alphas)
         assert found.provenance['iteration'] == 7
+        assert found.provenance['checkpoint'] == 'iter_7.pth'
+    assert cfg.to_dict() == Config.fromfile(DEMO).to_dict()
 
 
 def random_checkpoint(tmp_path, cfg=None, seed=0, num_layers=6):
@@ -244,6 +243,73 @@ def test_a_random_baseline_differs_in_the_architecture_alone(
     assert found._cfg_dict == baseline._cfg_dict
 
 
+def test_an_architecture_from_elsewhere(tmp_path, run_tool, capsys):
+    """Edited, say; with the config of a search it is as if decoded."""
+    file = tmp_path / 'edited.json'
+    architecture = random_architecture(2, 6, 3)
+    architecture.dump(file)
+    run_tool('decode', file)
+    names = ['architecture.json', 'cell.png', 'cell.svg', 'path.png']
+    found = tmp_path / 'decoded'
+    assert sorted(os.listdir(found)) == [*names, 'path.svg']
+    assert 'tools/train.py' not in capsys.readouterr().out
+    assert Architecture.load(found / 'architecture.json') == architecture
+
+    run_tool('decode', file, '--config', DEMO, '--out-dir', tmp_path / 'full')
+    assert f'train.py {tmp_path}/full/retrain.py' in capsys.readouterr().out
+    cfg = Config.fromfile(tmp_path / 'full' / 'retrain.py')
+    assert Architecture.from_dict(cfg.model.backbone.arch) == architecture
+    # But for where it lies, what decode.py writes for a search.
+    run_tool('decode', random_checkpoint(tmp_path), '--out-dir', found / 'b')
+    other = Config.fromfile(found / 'b' / 'retrain.py')
+    for config in (cfg, other):
+        config.work_dir = None
+        config.model.backbone.arch = None
+        for key in ('in_channels', 'dilations'):
+            config.model.decode_head.pop(key)
+    assert cfg.to_dict() == other.to_dict()
+
+
+def test_commands_run_where_a_path_has_a_space(tmp_path, run_tool, capsys):
+    out = tmp_path / 'my "own" $work'
+    run_tool('decode', random_checkpoint(tmp_path), '--out-dir', out)
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    config, weights = out / 'retrain.py', out / 'retrain' / 'iter_2000.pth'
+    assert [shlex.split(line) for line in lines] == [
+        ['python', 'tools/train.py', str(config)],
+        ['python', 'tools/test.py', str(config), str(weights)],
+    ]
+
+
+@pytest.mark.parametrize(
+    'by_epoch, weights', [(True, 'retrain/epoch_3.pth'), (False, 'CHECKPOINT')]
+)
+def test_a_loop_that_counts_epochs(
+    tmp_path, run_tool, capsys, by_epoch, weights
+):
+    search = Config.fromfile(DEMO)
+    search.retrain.train_cfg = dict(
+        _delete_=True, type='EpochBasedTrainLoop', max_epochs=3
+    )
+    search.retrain.default_hooks.checkpoint.by_epoch = by_epoch
+    run_tool('decode', random_checkpoint(tmp_path, search))
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith('python tools/test.py') and last.endswith(weights)
+
+
+def test_what_is_left_out_is_one_line(tmp_path, run_tool, capsys):
+    search = Config.fromfile(DEMO)
+    search.model.auxiliary_head = dict(type='FCNHead', in_channels=8)
+    search.optim_wrapper.accumulative_counts = 2
+    run_tool('decode', random_checkpoint(tmp_path, search))
+    assert (
+        'Left out of retrain.py, as part of the search: model.auxiliary_head, '
+        'optim_wrapper.accumulative_counts\n'
+    ) in capsys.readouterr().out
+    run_tool('decode', random_checkpoint(tmp_path), '--force')
+    assert 'Left out' not in capsys.readouterr().out
+
+
 def test_a_stock_head_may_be_chosen(tmp_path, run_tool):
     search = Config.fromfile(DEMO)
     search.retrain.model.decode_head = dict(
@@ -295,6 +361,18 @@ def diverged(tmp_path):
     )
 
 
+def another_loop(tmp_path):
+    search = Config.fromfile(DEMO)
+    search.retrain.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=3)
+    return random_checkpoint(tmp_path, search)
+
+
+def no_architecture(tmp_path):
+    file = tmp_path / 'architecture.json'
+    file.write_text('{}')
+    return file
+
+
 @pytest.mark.parametrize(
     'make,sentence',
     [
@@ -305,6 +383,9 @@ def diverged(tmp_path):
         (not_a_search, 'is not the checkpoint of a search'),
         (bare_weights, 'holds a list where a dict should be'),
         (diverged, 'not finite'),
+        (another_loop, 'train_cfg cannot be built'),
+        (no_architecture, 'schema is missing'),
+        (lambda tmp_path: tmp_path / 'none.json', 'No such file'),
     ],
 )
 def test_one_sentence_and_nothing_written(tmp_path, failure, make, sentence):
@@ -313,6 +394,18 @@ def test_one_sentence_and_nothing_written(tmp_path, failure, make, sentence):
     message = failure('decode', file)
     assert message.startswith('Error: ') and sentence in message
     assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob('*')} == before
+
+
+def test_a_config_of_no_search(tmp_path, failure):
+    file = tmp_path / 'architecture.json'
+    random_architecture(2, 6, 3).dump(file)
+    other = tmp_path / 'other.py'
+    other.write_text('train_dataloader = dict()')
+    error = failure('decode', file, '--config', other)
+    assert 'is not the config of a search, since it has no model.ba' in error
+    error = failure('decode', file, '--config', tmp_path / 'none.py')
+    assert error.endswith('none.py does not exist')
+    assert not (tmp_path / 'decoded').exists()
 
 
 def test_force_replaces(tmp_path, run_tool):

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmseg_autodeeplab.cli import user_errors
-
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
 
@@ -57,28 +55,6 @@ def search(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    'code,sentence',
-    [
-        (errno.ENOSPC, 'free some space; what was written before'),
-        (errno.EDQUOT, 'goes on from its last checkpoint with --resume'),
-        (errno.EACCES, 'check who may write there, or give another path'),
-        (errno.EROFS, 'check who may write there, or give another path'),
-    ],
-)
-def test_errors_of_the_file_system_are_one_sentence(code, sentence):
-    with pytest.raises(SystemExit) as error, user_errors():
-        raise OSError(code, os.strerror(code), 'a.pth')
-    message = error.value.code
-    assert message.startswith(f'Error: [Errno {code}] {os.strerror(code)}')
-    assert ": 'a.pth': " in message and sentence in message
-
-
-def test_other_errors_of_the_system_keep_their_traceback():
-    with pytest.raises(OSError, match='Connection reset'), user_errors():
-        raise ConnectionResetError(errno.ECONNRESET, 'Connection reset')
-
-
 @pytest.mark.parametrize('below', ['', 'work'])
 def test_a_work_dir_that_cannot_be_made(tmp_path, failure, search, below):
     file = tmp_path / 'file'
@@ -114,6 +90,7 @@ def filled(monkeypatch):
     return fill
 
 
+@pytest.mark.run
 @pytest.mark.skipif(sys.platform != 'linux', reason='names of open files')
 def test_a_disk_that_gets_full(
     tmp_path, monkeypatch, failure, run_tool, search, filled
@@ -131,6 +108,7 @@ def test_a_disk_that_gets_full(
     assert sorted(path.name for path in work.glob('iter_*')) == ['iter_3.pth']
 
 
+@pytest.mark.run
 def test_a_file_that_may_not_become_so_large(tmp_path, failure, search):
     work = tmp_path / 'work'
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -161,6 +139,7 @@ def small_disk(tmp_path):
         subprocess.run(['umount', '-l', folder], check=True)
 
 
+@pytest.mark.run
 def test_a_disk_without_room_for_two_checkpoints(failure, search, small_disk):
     work = small_disk(1000)
     assert 'left, but two checkpoints need 1.8 MB' in failure(
@@ -169,6 +148,7 @@ def test_a_disk_without_room_for_two_checkpoints(failure, search, small_disk):
     assert not list(work.glob('iter_*'))
 
 
+@pytest.mark.run
 def test_a_small_disk(failure, search, small_disk):
     """Room for two, but not for three."""
     work = small_disk(2500)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mmseg_autodeeplab.datasets import ShapesDataset, SplitInfiniteSampler
+
+pytestmark = pytest.mark.run
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'autodeeplab'
 S = CONFIGS / 'autodeeplab-s_8xb2-1500k_cityscapes-769x769.py'
 
@@ -54,6 +57,18 @@ def test_search(tmp_path, failure, demo, option, sentence):
     if 'crop_size' in option:  # the preprocessor would pad it
         extra = ['model.data_preprocessor.size=(32,32)']
     assert sentence in failure('train', *demo, option, *extra)
+    assert not (tmp_path / 'work' / 'architecture.json').exists()
+
+
+def test_a_bad_label_of_part_b_is_named(tmp_path, failure, demo):
+    data = ShapesDataset('train', 4, data_root=str(tmp_path / 'shapes'))
+    part_b = SplitInfiniteSampler(data, part='B', seed=0).part_indices
+    labels = [data.get_data_info(i)['seg_map_path'] for i in part_b]
+    for label in labels:
+        Path(label).write_text('no image')
+    small = ['train_dataloader.batch_size=1', 'model.backbone.num_layers=3']
+    error = failure('train', *demo, *small, 'custom_hooks.0.begin=0')
+    assert any(f'label {label} cannot be read' in error for label in labels)
     assert not (tmp_path / 'work' / 'architecture.json').exists()
 
 

@@ -18,6 +18,5 @@ default_hooks = dict(
     finite_loss=dict(type='FiniteLossHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
-    data_guard=dict(type='DataGuardHook'),
     sync_statistics=dict(type='SyncStatisticsHook'),
 )

@@ -1,0 +1,383 @@
+"""The config of a search becomes that of a retraining, by meaning."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from architectures import random_architecture
+from mmengine.config import Config
+from mmengine.hooks import EMAHook, EmptyCacheHook
+from mmengine.registry import init_default_scope
+from mmseg.registry import HOOKS, MODELS, TRANSFORMS
+
+from mmseg_autodeeplab.cli import check_loading, read_config
+from mmseg_autodeeplab.datasets import SplitInfiniteSampler
+from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.search import retrain_config
+from mmseg_autodeeplab.search.gradient import ArchSearchHook
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
+ARCHITECTURE = random_architecture(2, 4, 0)
+OHEM = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100)
+
+
+@pytest.fixture
+def search():
+    init_default_scope('mmseg')
+    return Config.fromfile(DEMO)
+
+
+def retrain(search):
+    cfg, _ = retrain_config(search, ARCHITECTURE)
+    return cfg
+
+
+def left_out(search):
+    return retrain_config(search, ARCHITECTURE)[1]
+
+
+def test_four_channels_ohem_and_a_threshold(search, tmp_path):
+    search.model.backbone.in_channels = 4
+    search.model.data_preprocessor.update(
+        mean=[127.5] * 4, std=[127.5] * 4, bgr_to_rgb=False
+    )
+    search.model.decode_head.update(
+        sampler=OHEM, threshold=0.7, out_channels=1, num_classes=2
+    )
+    search.model.decode_head.ignore_index = 254
+    search.model.decode_head.loss_decode = dict(
+        type='CrossEntropyLoss', use_sigmoid=True
+    )
+    search.model.test_cfg = dict(
+        mode='slide', crop_size=(64, 64), stride=(32, 32)
+    )
+    # As it is written and read again.
+    file = tmp_path / 'retrain.py'
+    file.write_text(retrain(search).pretty_text)
+    cfg = Config.fromfile(file)
+    head = cfg.model.decode_head
+    for key in (
+        'sampler',
+        'threshold',
+        'out_channels',
+        'num_classes',
+        'ignore_index',
+        'loss_decode',
+    ):
+        assert head[key] == search.model.decode_head[key]
+    assert cfg.model.test_cfg == search.model.test_cfg
+    model = MODELS.build(cfg.model)
+    assert model(torch.randn(2, 4, 96, 96)).shape == (2, 1, 24, 24)
+    data = dict(inputs=[torch.zeros(4, 96, 96, dtype=torch.uint8)] * 2)
+    found = model.data_preprocessor(data, False)['inputs']
+    assert found.shape[1] == 4
+
+
+def test_the_search_config_stays_as_it_is(search):
+    before = copy.deepcopy(search.to_dict())
+    first = retrain(search)
+    assert search.to_dict() == before
+    assert first.to_dict() == retrain(search).to_dict()
+
+
+def test_variables_do_not_leak(search):
+    search.img_scale = (96, 96)
+    search.my_setting = dict(a=1)
+    usual = set(retrain(Config.fromfile(DEMO)))
+    assert set(retrain(search)) == usual
+    assert usual == {
+        'custom_hooks',
+        'custom_imports',
+        'default_hooks',
+        'default_scope',
+        'env_cfg',
+        'log_level',
+        'log_processor',
+        'model',
+        'optim_wrapper',
+        'param_scheduler',
+        'randomness',
+        'test_cfg',
+        'test_dataloader',
+        'test_evaluator',
+        'test_pipeline',
+        'train_cfg',
+        'train_dataloader',
+        'tta_model',
+        'tta_pipeline',
+        'val_cfg',
+        'val_dataloader',
+        'val_evaluator',
+        'vis_backends',
+        'visualizer',
+    }
+
+
+def test_task_and_runtime_are_carried_over(search):
+    search.val_cfg.fp16 = True
+    search.randomness = dict(seed=7)
+    search.log_processor.window_size = 3
+    cfg = retrain(search)
+    for key in (
+        'custom_imports',
+        'log_processor',
+        'randomness',
+        'test_dataloader',
+        'test_evaluator',
+        'tta_model',
+        'tta_pipeline',
+        'val_cfg',
+        'val_dataloader',
+        'val_evaluator',
+        'visualizer',
+    ):
+        assert cfg[key] == search[key]
+
+
+PLACE = 'mmseg_autodeeplab.search.gradient.arch_search_hook.ArchSearchHook'
+
+
+@pytest.mark.parametrize(
+    'name', ['ArchSearchHook', 'mmseg.ArchSearchHook', PLACE, ArchSearchHook]
+)
+@pytest.mark.parametrize('ema', ['mmengine.EMAHook', EMAHook])
+def test_hooks_of_a_search_are_known_by_their_class(search, name, ema):
+    search.custom_hooks[0].type = name
+    search.custom_hooks += [
+        dict(type=ema, ema_type='SearchEMA'),
+        dict(type='SearchVisualizationHook', interval=3),
+        dict(type=EmptyCacheHook, priority='LOW'),
+    ]
+    cfg = retrain(search)
+    (hook,) = cfg.custom_hooks
+    assert HOOKS.get(hook.type) is EmptyCacheHook
+    assert hook.priority == 'LOW'
+    assert 'search' not in str(cfg.default_hooks).lower()
+    assert cfg.pretty_text  # a class has no text
+
+
+def test_a_subclass_of_a_search_hook_is_one(search):
+    @HOOKS.register_module()
+    class OtherSearchHook(ArchSearchHook):
+        pass
+
+    try:
+        search.custom_hooks[0].type = 'OtherSearchHook'
+        assert retrain(search).custom_hooks == []
+    finally:
+        HOOKS.module_dict.pop('OtherSearchHook')
+
+
+def test_a_hook_of_ones_own_among_the_default_ones(search):
+    search.default_hooks.cache = dict(type='EmptyCacheHook')
+    assert retrain(search).default_hooks.cache == dict(type='EmptyCacheHook')
+
+
+@pytest.mark.parametrize(
+    'name', ['mmseg.SplitInfiniteSampler', SplitInfiniteSampler]
+)
+def test_all_images_are_for_the_weights(search, name):
+    search.train_dataloader.sampler = dict(type=name, ratio=0.6)
+    found = retrain(search).train_dataloader.sampler
+    assert found == dict(type='InfiniteSampler', shuffle=True)
+
+
+def test_loaders_have_the_stock_names_again(search):
+    check_loading(search, 'train', 'val', 'test')
+    assert 'LoadChecked' in str(search)
+    cfg, stock = retrain(search), Config.fromfile(DEMO)
+    assert 'LoadChecked' not in str(cfg)
+    for part in ('train', 'val', 'test'):
+        key = f'{part}_dataloader'
+        assert cfg[key].dataset == stock[key].dataset
+    # What mmseg.apis and MMSegInferencer look for.
+    names = [transform.type for transform in cfg.test_pipeline]
+    assert names == ['LoadImageFromFile', 'LoadAnnotations', 'PackSegInputs']
+    assert cfg.test_dataloader.dataset.pipeline == cfg.test_pipeline
+
+
+def test_what_is_left_out_is_named(search):
+    assert left_out(search) == []
+    search.model.auxiliary_head = dict(type='FCNHead', in_channels=8)
+    search.model.decode_head.dropout_ratio = 0.3
+    search.optim_wrapper.update(type='AmpOptimWrapper', accumulative_counts=2)
+    search.default_hooks.logger.log_metric_by_epoch = True
+    search.custom_hooks.append(dict(type='EMAHook', ema_type='SearchEMA'))
+    search.load_from = 'coco.pth'
+    search.img_scale = (96, 96)  # a variable sets nothing
+    assert left_out(search) == [
+        'load_from',
+        'model.auxiliary_head',
+        'model.decode_head.dropout_ratio',
+        'optim_wrapper.type',
+        'optim_wrapper.accumulative_counts',
+        'default_hooks.logger',
+        'custom_hooks.1 (EMAHook)',
+    ]
+    # A resumed search loads its own checkpoint.
+    search.resume = True
+    assert 'load_from' not in left_out(search)
+
+
+@pytest.mark.parametrize('name', ['search_camvid', 'search_cityscapes'])
+def test_nothing_of_our_searches_is_left_out(name):
+    init_default_scope('mmseg')
+    assert left_out(Config.fromfile(DEMO.with_name(f'{name}.py'))) == []
+
+
+def test_delete_replaces(search):
+    search.retrain.optim_wrapper = dict(_delete_=True, type='OptimWrapper')
+    search.retrain.optim_wrapper.optimizer = dict(type='Adam', lr=0.1)
+    # Where nothing is to be replaced, the word is of no matter.
+    search.retrain.custom_hooks = [dict(type='EmptyCacheHook', _delete_=True)]
+    search.retrain.auto_scale_lr = dict(_delete_=True, base_batch_size=8)
+    cfg = retrain(search)
+    assert cfg.optim_wrapper.to_dict() == dict(
+        type='OptimWrapper', optimizer=dict(type='Adam', lr=0.1)
+    )
+    assert cfg.auto_scale_lr == dict(base_batch_size=8)
+    assert '_delete_' not in cfg.pretty_text
+
+
+CHILD = f"""
+_base_ = ['{DEMO}']
+retrain = dict(
+    model=dict(decode_head=dict(
+        _delete_=True, type='FCNHead', in_channels=8, channels=8,
+        num_classes=6)),
+    optim_wrapper=dict(optimizer=dict(
+        _delete_=True, type='SGD', lr=0.1)))
+"""
+
+
+def test_delete_is_inherited(tmp_path):
+    """MMEngine would remove the word where a base has `retrain`, too."""
+    init_default_scope('mmseg')
+    (tmp_path / 'child.py').write_text(CHILD)
+    grandchild = tmp_path / 'grandchild.py'
+    grandchild.write_text(
+        "_base_ = './child.py'\n"
+        "retrain = {'optim_wrapper': {'optimizer': dict(lr=0.2)}}"
+    )
+    for file, lr in ((tmp_path / 'child.py', 0.1), (grandchild, 0.2)):
+        cfg = retrain(read_config(str(file)))
+        assert cfg.model.decode_head.to_dict() == dict(
+            type='FCNHead', in_channels=8, channels=8, num_classes=6
+        )
+        assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=lr)
+        # The base's own is there as well.
+        assert cfg.model.backbone.norm_cfg == dict(type='BN')
+        assert cfg.train_cfg.max_iters == 2000
+    # As a checkpoint has it.
+    text = read_config(str(grandchild)).pretty_text
+    again = tmp_path / 'again.py'
+    again.write_text(text)
+    assert retrain(Config.fromfile(again)).to_dict() == cfg.to_dict()
+
+
+def test_a_dict_that_is_replaced_forgets_what_bases_say_of_it(tmp_path):
+    init_default_scope('mmseg')
+    (tmp_path / 'child.py').write_text(CHILD)
+    file = tmp_path / 'grandchild.py'
+    file.write_text(
+        "_base_ = './child.py'\n"
+        'retrain = dict(_delete_=True, model=dict(decode_head='
+        'dict(channels=8), backbone=dict(norm_cfg=dict(eps=1e-4))))'
+    )
+    cfg = retrain(read_config(str(file)))
+    assert cfg.model.decode_head.type == 'AutoDeepLabHead'
+    assert cfg.model.decode_head.channels == 8
+    assert cfg.model.backbone.norm_cfg.to_dict() == dict(
+        type='SyncBN', momentum=3e-4, eps=1e-4
+    )
+
+
+def test_another_loop(search):
+    search.retrain.train_cfg = dict(
+        _delete_=True, type='EpochBasedTrainLoop', max_epochs=3
+    )
+    assert retrain(search).train_cfg == dict(
+        type='EpochBasedTrainLoop', max_epochs=3
+    )
+
+
+@pytest.mark.parametrize(
+    'changes, reason',
+    [
+        # Merged, it keeps max_iters.
+        (
+            dict(train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=3)),
+            'train_cfg cannot be built',
+        ),
+        (dict(train_cfg=dict(type='NoLoop')), 'NoLoop is not among loops'),
+        (
+            dict(model=dict(decode_head=dict(type='FCNHead'))),
+            'model cannot be built',
+        ),
+        (
+            dict(model=dict(backbone=dict(widths=3))),
+            'model cannot be built',
+        ),
+        (dict(model=3), 'cannot be'),
+        (dict(model=dict(backbone=dict(norm_cfg=dict(type='No')))), 'model'),
+        (
+            dict(optim_wrapper=dict(optimizer=dict(type='SGD', learn=3))),
+            'optim_wrapper cannot be built',
+        ),
+        (dict(param_scheduler=[dict(type='NoLR')]), 'NoLR is not among'),
+        (dict(custom_hooks=[dict(type='NoHook')]), 'NoHook is not among'),
+        (
+            dict(custom_hooks=[dict(type='EmptyCacheHook', when=3)]),
+            'custom_hooks cannot be built',
+        ),
+        (
+            dict(train_dataloader=dict(sampler=dict(part='A'))),
+            'train_dataloader.sampler cannot be built',
+        ),
+    ],
+)
+def test_mistakes_in_retrain_are_one_sentence(search, changes, reason):
+    search.retrain.pop('model', None)
+    search.retrain.pop('optim_wrapper', None)
+    search.retrain.update(changes)
+    with pytest.raises(UserError) as error:
+        retrain(search)
+    text = str(error.value)
+    assert reason in text and 'mend its `retrain`' in text
+    assert '\n' not in text and len(text) < 500
+
+
+def test_validation_may_come_with_the_retraining(search):
+    for part in ('val', 'test'):
+        for kind in ('dataloader', 'evaluator', 'cfg'):
+            search[f'{part}_{kind}'] = None
+    demo = Config.fromfile(DEMO)
+    search.retrain.val_dataloader = demo.val_dataloader
+    search.retrain.val_evaluator = demo.val_evaluator
+    cfg = retrain(search)
+    assert cfg.val_dataloader == demo.val_dataloader
+    assert cfg.val_cfg == dict(type='ValLoop') and cfg.test_cfg is None
+
+
+def test_a_data_preprocessor_outside_of_the_model(search):
+    search.data_preprocessor = search.model.pop('data_preprocessor')
+    search.data_preprocessor.pad_val = 9
+    assert retrain(search).model.data_preprocessor.pad_val == 9
+
+
+def test_wrapped_data_sets(search):
+    dataset = search.test_dataloader.dataset
+    search.test_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[dataset]
+    )
+    cfg = retrain(search)
+    assert cfg.test_pipeline == dataset.pipeline
+    for transform in cfg.test_pipeline:
+        TRANSFORMS.build(transform)
+
+
+def test_a_kind_without_a_network(search):
+    with pytest.raises(UserError, match='no network for a dict'):
+        retrain_config(search, {})
