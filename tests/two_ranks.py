@@ -4,11 +4,12 @@ import os
 import shutil
 import tempfile
 import traceback
+from datetime import timedelta
 
 import torch.multiprocessing as mp
 from torch import distributed
 
-TIMEOUT = 300  # seconds that a function may take
+TIMEOUT = timedelta(minutes=5)  # for one function
 
 
 class TwoRanks:
@@ -26,7 +27,7 @@ class TwoRanks:
         for rank in range(2):
             here, there = context.Pipe()
             process = context.Process(
-                target=_serve, args=(rank, self._folder, there), daemon=True
+                target=_serve, args=(rank, self._folder, there)
             )
             process.start()
             there.close()
@@ -40,6 +41,7 @@ class TwoRanks:
         for process in self._processes:
             process.join(10)
             process.kill()
+            process.join()
         shutil.rmtree(self._folder)
 
     def run(self, function, *args):
@@ -57,7 +59,10 @@ class TwoRanks:
             pipe.send((function, args))
         results = []
         for rank, pipe in enumerate(self._pipes):
-            assert pipe.poll(TIMEOUT), f'rank {rank} does not answer'
+            if not pipe.poll(TIMEOUT.total_seconds()):
+                for process in self._processes:
+                    process.kill()
+                raise TimeoutError(f'rank {rank} does not answer')
             results.append(pipe.recv())
         for rank, (result, error) in enumerate(results):
             assert error is None, f'rank {rank}:\n{error}'
@@ -76,6 +81,8 @@ def _serve(rank, folder, pipe):
         init_method=f'file://{folder}/store',
         rank=rank,
         world_size=2,
+        # Of one that waits for another that failed.
+        timeout=timedelta(minutes=1),
     )
     while True:
         try:

@@ -88,6 +88,7 @@ def trained(**kwargs):
     return net
 
 
+@pytest.mark.run
 def test_pretrained_backbone_of_a_training_checkpoint(tmp_path):
     """Saved by MMEngine with another head, loaded by MMEngine."""
 
