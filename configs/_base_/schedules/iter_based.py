@@ -1,6 +1,6 @@
 # What every schedule has: loops that count iterations, and hooks. Lengths and
 # intervals are the schedules' own.
-train_cfg = dict(type='IterBasedTrainLoop')
+train_cfg = dict(type='SeededIterBasedTrainLoop')
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(
@@ -19,5 +19,5 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
     data_guard=dict(type='DataGuardHook'),
-    exact_resume=dict(type='ExactResumeHook'),
+    sync_statistics=dict(type='SyncStatisticsHook'),
 )

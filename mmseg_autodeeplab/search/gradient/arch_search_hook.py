@@ -18,10 +18,15 @@ from mmseg.registry import HOOKS
 from torch import Tensor, nn
 
 from ...arch import alpha_entropy, beta_entropy, signs_of_collapse
+from ...compat.runner import is_resuming
 from ...datasets import SplitInfiniteSampler
-from ...engine import bare_model
-from ...engine.hooks.checkpoint_due import checkpoint_is_due
-from ...engine.hooks.finite_loss_hook import finite_loss_hooks
+from ...engine import (
+    SampleStream,
+    bare_model,
+    checkpoint_is_due,
+    finite_loss_hooks,
+    seeded_loader,
+)
 from ...errors import UserError
 from .agreement import check_agreement
 from .cost_term import CostTerm
@@ -82,7 +87,7 @@ class ArchSearchHook(Hook):
     priority = 'ABOVE_NORMAL'
 
     STATE_KEY = 'arch_search'
-    STATE_VERSION = 2
+    STATE_VERSION = 3
 
     def __init__(
         self,
@@ -111,8 +116,7 @@ class ArchSearchHook(Hook):
         self.prepare(bare_model(runner), runner.optim_wrapper)
         # One iterator for the whole run: an infinite sampler that is iterated
         # a second time is empty.
-        self._batches = iter(_build_arch_dataloader(runner))
-        self._num_batches = 0
+        self._batches = SampleStream(_build_arch_dataloader(runner))
         if self._resumed_state is not None:
             self._load_state_dict(self._resumed_state)
         else:
@@ -181,7 +185,7 @@ class ArchSearchHook(Hook):
         Raises:
             UserError: It is of another search, or of another version.
         """
-        if not runner._resume:
+        if not is_resuming(runner):
             return
         if self.STATE_KEY not in checkpoint:
             raise UserError(
@@ -202,7 +206,6 @@ class ArchSearchHook(Hook):
         self._resumed_state = state
 
     def _next_batch(self) -> dict:
-        self._num_batches += 1
         return next(self._batches)
 
     def step(
@@ -295,7 +298,7 @@ class ArchSearchHook(Hook):
         state = dict(
             version=self.STATE_VERSION,
             optimizer=self._optimizer.state_dict(),
-            num_batches=self._num_batches,
+            position=self._batches.position,
         )
         if self._scaler is not None:
             state['scaler'] = self._scaler.state_dict()
@@ -305,10 +308,7 @@ class ArchSearchHook(Hook):
         self._optimizer.load_state_dict(state['optimizer'])
         if self._scaler is not None and 'scaler' in state:
             self._scaler.load_state_dict(state['scaler'])
-        # As MMEngine's loop does for part A: loaded again, so that the
-        # workers' random states move on too.
-        for _ in range(state['num_batches']):
-            self._next_batch()
+        self._batches.position = state['position']
 
 
 def _search_backbone(model: nn.Module) -> nn.Module:
@@ -338,8 +338,7 @@ def _refuse_averages(runner: Runner) -> None:
 
 def _build_arch_dataloader(runner: Runner) -> torch.utils.data.DataLoader:
     """The training loader once more, on part B of the same dataset."""
-    train_dataloader = runner.train_dataloader
-    sampler = train_dataloader.sampler
+    sampler = _sampler_of(runner)
     found = type(sampler).__name__
     if isinstance(sampler, SplitInfiniteSampler):
         found += f' of part {sampler.part}'
@@ -351,11 +350,15 @@ def _build_arch_dataloader(runner: Runner) -> torch.utils.data.DataLoader:
             "dict(type='SplitInfiniteSampler')."
         )
     cfg = copy.deepcopy(runner.cfg.train_dataloader)
-    cfg.dataset = train_dataloader.dataset
     cfg.sampler.part = 'B'
     # Another seed: with the same one, parts of equal size would be walked
     # through in step.
-    return runner.build_dataloader(cfg, seed=runner.seed + 1)
+    return seeded_loader(cfg, 'B', runner.seed + 1)
+
+
+def _sampler_of(runner: Runner) -> torch.utils.data.Sampler:
+    sampler = runner.train_dataloader.sampler
+    return getattr(sampler, 'sampler', sampler)
 
 
 @contextmanager
@@ -396,6 +399,4 @@ def _set_aside(runner: Runner) -> None:
 
 def _identity(runner: Runner) -> dict:
     backbone = _search_backbone(bare_model(runner))
-    return search_identity(
-        backbone.arch_parameters(), runner.train_dataloader.sampler
-    )
+    return search_identity(backbone.arch_parameters(), _sampler_of(runner))

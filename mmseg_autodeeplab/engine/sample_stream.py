@@ -1,0 +1,186 @@
+"""The data of a training as an endless stream that can be entered anywhere.
+
+Samples are numbered as they are handed out, over all processes: in turn, each
+process takes one. What sample number k is, and how it is augmented, is a
+function of the seed, the part of the data and k.
+"""
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
+
+from mmengine.dist import broadcast_object_list, get_dist_info
+from mmengine.runner import Runner
+from mmseg.registry import DATA_SAMPLERS, DATASETS
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..errors import UserError
+from .randomness import SAMPLE, seeded
+
+
+class NumberedIndex(int):
+    """The index of a sample in its data set, and its ``number``."""
+
+    def __new__(cls, index: int, number: int) -> 'NumberedIndex':
+        """Make an integer that knows its number."""
+        self = super().__new__(cls, index)
+        self.number = number
+        return self
+
+    def __getnewargs__(self) -> tuple[int, int]:
+        """For the way to a worker."""
+        return int(self), self.number
+
+
+@DATASETS.register_module()
+class SeededDataset(Dataset):
+    """Load and augment sample number k under generators of its own.
+
+    Args:
+        dataset (dict | Dataset): What is wrapped.
+        seed (int): Of the run.
+        part (str): Of the data; each has numbers of its own.
+    """
+
+    def __init__(self, dataset: Any, seed: int, part: str) -> None:
+        if isinstance(dataset, Mapping):
+            dataset = DATASETS.build(dataset)
+            if hasattr(dataset, 'full_init'):
+                dataset.full_init()
+        self.dataset = dataset
+        self.seed = seed
+        self.key = (seed, SAMPLE, int.from_bytes(part.encode(), 'big'))
+
+    @property
+    def metainfo(self) -> dict:
+        """Of the data set, for evaluators and visualizers."""
+        return getattr(self.dataset, 'metainfo', {})
+
+    def __len__(self) -> int:
+        """Samples of the data set."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: NumberedIndex) -> Any:
+        """Load the sample of this index and number."""
+        with seeded(*self.key, index.number):
+            return self.dataset[int(index)]
+
+
+@DATA_SAMPLERS.register_module()
+class NumberedSampler(Sampler):
+    """Number what another sampler gives, from any number on, endlessly.
+
+    Args:
+        dataset (SeededDataset): What is sampled.
+        sampler (dict): The other sampler; it deals the samples out to the
+            processes in turn, as MMEngine's do. It is made anew for each
+            pass, since an infinite one is empty the second time.
+        seed (int, optional): Of that sampler, the same in all processes.
+
+    Attributes:
+        sampler (Sampler): The other one, for questions.
+        start (int): How many samples were handed out, over all processes,
+            before the first one of the next pass.
+    """
+
+    def __init__(
+        self, dataset: SeededDataset, sampler: dict, seed: Optional[int] = None
+    ) -> None:
+        self._cfg = sampler
+        self._defaults = dict(dataset=dataset.dataset, seed=seed)
+        self.rank, self.world_size = get_dist_info()
+        self.sampler = self._build()
+        self.start = 0
+
+    def __len__(self) -> int:
+        """Samples of the other sampler."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[NumberedIndex]:
+        """Begin behind ``start`` samples."""
+        # A turn gives one sample to each process.
+        first = self.start // self.world_size
+        turns = itertools.islice(self._endless(), first, None)
+        for turn, index in enumerate(turns, first):
+            yield NumberedIndex(index, turn * self.world_size + self.rank)
+
+    def _build(self) -> Sampler:
+        return DATA_SAMPLERS.build(self._cfg, default_args=self._defaults)
+
+    def _endless(self) -> Iterator[int]:
+        for epoch in itertools.count():
+            sampler = self._build()
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(epoch)
+            count = 0
+            for count, index in enumerate(sampler, 1):
+                yield index
+            if not count:
+                raise UserError(
+                    f'the sampler {type(sampler).__name__} of '
+                    'train_dataloader gives no sample: check the data set '
+                    'and the settings of the sampler'
+                )
+
+
+def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
+    """Build a data loader whose samples are a function of their number.
+
+    Args:
+        cfg (Mapping): Config of a data loader; its data set may be built.
+        part (str): Name of the part of the data, for the numbers.
+        seed (int): Seed of the run; that of the first process counts.
+
+    Returns:
+        DataLoader: Its sampler is a :class:`NumberedSampler`, which has the
+        one of the config as ``sampler``.
+    """
+    if not isinstance(cfg, Mapping):
+        raise UserError(
+            f'train_dataloader is a {type(cfg).__name__}, but has to be a '
+            'config, since the data set is wrapped before the loader is built'
+        )
+    seeds = [seed]
+    broadcast_object_list(seeds)
+    cfg = copy.copy(cfg)
+    cfg['dataset'] = dict(
+        type='SeededDataset', dataset=cfg['dataset'], seed=seeds[0], part=part
+    )
+    cfg['sampler'] = dict(type='NumberedSampler', sampler=cfg['sampler'])
+    return Runner.build_dataloader(cfg, seed=seeds[0])
+
+
+class SampleStream:
+    """Endless batches of a :func:`seeded_loader`, from any position on.
+
+    Workers start with the first batch.
+
+    Args:
+        loader (DataLoader): The loader.
+        position (int): Samples that were handed out before, over all
+            processes. Defaults to 0.
+
+    Attributes:
+        position (int): Samples handed out so far, those before included.
+        batch_size (int): Samples of a batch over all processes.
+    """
+
+    def __init__(self, loader: DataLoader, position: int = 0) -> None:
+        self.loader = loader
+        self.position = position
+        self.batch_size = loader.batch_size * loader.sampler.world_size
+        self._batches: Optional[Iterator] = None
+
+    def __iter__(self) -> 'SampleStream':
+        """The stream is its own iterator."""
+        return self
+
+    def __next__(self) -> Any:
+        """Load a batch."""
+        if self._batches is None:
+            self.loader.sampler.start = self.position
+            self._batches = iter(self.loader)
+        batch = next(self._batches)
+        self.position += self.batch_size
+        return batch

@@ -1,0 +1,127 @@
+"""The loop of every training here: repeatable, wherever it starts."""
+
+import bisect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.device import get_device
+from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import IterBasedTrainLoop, Runner
+from mmseg.registry import LOOPS
+from torch import nn
+
+from .randomness import ITERATION, VALIDATION, seed_everything
+from .sample_stream import SampleStream, seeded_loader
+
+
+@LOOPS.register_module()
+class SeededIterBasedTrainLoop(IterBasedTrainLoop):
+    """``IterBasedTrainLoop`` whose randomness is a function, not a state.
+
+    Sample number k is loaded and augmented under generators seeded by (seed,
+    k), iteration i computes under (seed, rank, i), and a validation under
+    (seed, rank, i) of its own. So on the CPU, a run that stopped at any
+    checkpoint ends, bit by bit, with what the run that was never stopped ends
+    with, for any number of workers. A resume seeks: it reads no batch again.
+    As many images per iteration from more processes are the same images,
+    augmented alike.
+
+    A validation that was due at the iteration of the checkpoint, which is
+    written before it, is caught up.
+
+    What keeps a resume from being exact is said in one warning.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (dict): Config of the data loader.
+        kwargs: As for ``IterBasedTrainLoop``.
+    """
+
+    INFO_KEY = 'seeded_loop'
+
+    def __init__(self, runner: Runner, dataloader: Mapping, **kwargs) -> None:
+        super().__init__(
+            runner, seeded_loader(dataloader, 'A', runner.seed), **kwargs
+        )
+        self.dataloader_iterator = SampleStream(self.dataloader)
+        self.seed = self.dataloader.dataset.seed
+
+    def run(self) -> nn.Module:
+        """Train, from the beginning or from where a checkpoint was saved."""
+        runner = self.runner
+        runner.call_hook('before_train')
+        runner.call_hook('before_train_epoch')
+        if self.iter > 0:
+            self._go_on()
+        while self.iter < self.max_iters and not self.stop_training:
+            runner.model.train()
+            batch = next(self.dataloader_iterator)
+            runner.message_hub.update_info(self.INFO_KEY, self._place())
+            seed_everything(self.seed, ITERATION, get_rank(), self.iter)
+            self.run_iter(batch)
+            self._validate_if_due()
+        runner.call_hook('after_train_epoch')
+        runner.call_hook('after_train')
+        return runner.model
+
+    def _place(self) -> dict[str, Any]:
+        """Where the run stands, and what its numbers hold for."""
+        return {
+            'position': self.dataloader_iterator.position,
+            'the number of images per iteration': (
+                self.dataloader_iterator.batch_size
+            ),
+            'the number of processes': get_world_size(),
+            'the seed': self.seed,
+            'the device': get_device(),
+        }
+
+    def _go_on(self) -> None:
+        """Seek; catch up what followed the checkpoint."""
+        runner, stream = self.runner, self.dataloader_iterator
+        before = runner.message_hub.get_info(self.INFO_KEY, {})
+        if obstacles := list(self._obstacles(before)):
+            runner.logger.warning(
+                'The run goes on, but not exactly as if it had never '
+                f'stopped: {"; ".join(obstacles)}.'
+            )
+        stream.position = before.get('position', self.iter * stream.batch_size)
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                # It saves again after a best validation, if it ever saved.
+                hook.last_ckpt = runner.message_hub.get_info('last_ckpt')
+        self._validate_if_due()
+
+    def _obstacles(self, before: dict[str, Any]) -> Iterator[str]:
+        """What keeps this resume from being exact."""
+        if not before:
+            yield (
+                'the checkpoint does not tell where in the data it was, since '
+                'another loop or an earlier version saved it'
+            )
+        for name, value in self._place().items():
+            if name != 'position' and value != before.get(name, value):
+                yield (
+                    f'{name} is {value}, but was {before[name]} at the '
+                    'checkpoint'
+                )
+        wrapper = self.runner.cfg.get('optim_wrapper') or {}
+        if pending := self.iter % wrapper.get('accumulative_counts', 1):
+            yield (
+                f'gradients of {pending} iterations were accumulated and not '
+                'yet applied'
+            )
+        if get_device() != 'cpu':
+            yield f'results on {get_device()} may vary from run to run'
+
+    def _validate_if_due(self) -> None:
+        # By the interval of the next iteration, as IterBasedTrainLoop has it.
+        step = bisect.bisect(self.dynamic_milestones, self.iter + 1)
+        self.val_interval = self.dynamic_intervals[step - 1]
+        is_due = self.iter >= self.val_begin and (
+            self.iter % self.val_interval == 0 or self.iter == self.max_iters
+        )
+        if is_due and self.runner.val_loop is not None:
+            seed_everything(self.seed, VALIDATION, get_rank(), self.iter)
+            self.runner.val_loop.run()
