@@ -64,7 +64,7 @@ class TwoRanks:
                     process.kill()
                 raise TimeoutError(f'rank {rank} does not answer')
             results.append(pipe.recv())
-        for rank, (result, error) in enumerate(results):
+        for rank, (_, error) in enumerate(results):
             assert error is None, f'rank {rank}:\n{error}'
         return [result for result, _ in results]
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from small_networks import ARCHITECTURE
 from tester import BackboneTester
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,30 +13,6 @@ from mmseg_autodeeplab.arch import Architecture, random_architecture
 
 init_default_scope('mmseg')
 BN = dict(type='BN')
-# Every primitive, every scale, two runs of cells at most of them.
-SMALL = dict(
-    schema='mmseg_autodeeplab/architecture',
-    version=1,
-    cell=[
-        [
-            dict(input=1, op='atrous_conv_5x5'),
-            dict(input=0, op='sep_conv_3x3'),
-        ],
-        [
-            dict(input=2, op='avg_pool_3x3'),
-            dict(input=1, op='skip_connect'),
-        ],
-        [
-            dict(input=3, op='sep_conv_5x5'),
-            dict(input=0, op='max_pool_3x3'),
-        ],
-        [
-            dict(input=0, op='atrous_conv_3x3'),
-            dict(input=4, op='skip_connect'),
-        ],
-    ],
-    path=[4, 8, 16, 32, 16, 8],
-)
 
 
 class TestAutoDeepLab(BackboneTester):
@@ -43,7 +20,7 @@ class TestAutoDeepLab(BackboneTester):
     strides = (4, 8, 16, 32, 8)
     cfg = dict(
         type='AutoDeepLab',
-        arch=SMALL,
+        arch=ARCHITECTURE,
         filter_multiplier=2,
         stem_channels=4,
         out_indices=(0, 1, 2, 3, -1),

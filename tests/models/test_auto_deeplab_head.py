@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
 from tester import HeadTester
 from torch import nn
 
@@ -197,4 +196,3 @@ def test_initialisation_is_the_authors():
         fan_in, fan_out = module.weight[0].numel(), module.weight[:, 0].numel()
         bound = (6 / (fan_in + fan_out)) ** 0.5
         assert 0.95 * bound < module.weight.abs().max() <= bound
-
