@@ -89,7 +89,9 @@ def search_config(work_dir, max_iters=4, **hook):
                     type='SGD', lr=0.025, momentum=0.9, weight_decay=3e-4
                 ),
             ),
-            train_cfg=dict(type='IterBasedTrainLoop', max_iters=max_iters),
+            train_cfg=dict(
+                type='SeededIterBasedTrainLoop', max_iters=max_iters
+            ),
             custom_hooks=[dict(type='ArchSearchHook', **hook)],
             default_hooks=dict(
                 logger=dict(

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
+import torch
 from mmengine.dist import broadcast_object_list, get_dist_info
 from mmengine.runner import Runner
 from mmseg.registry import DATA_SAMPLERS, DATASETS
@@ -33,7 +34,6 @@ class NumberedIndex(int):
         return int(self), self.number
 
 
-@DATASETS.register_module()
 class SeededDataset(Dataset):
     """Load and augment sample number k under generators of its own.
 
@@ -67,7 +67,6 @@ class SeededDataset(Dataset):
             return self.dataset[int(index)]
 
 
-@DATA_SAMPLERS.register_module()
 class NumberedSampler(Sampler):
     """Number what another sampler gives, from any number on, endlessly.
 
@@ -113,10 +112,11 @@ class NumberedSampler(Sampler):
             sampler = self._build()
             if hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(epoch)
-            count = 0
-            for count, index in enumerate(sampler, 1):
+            is_empty = True
+            for index in sampler:
+                is_empty = False
                 yield index
-            if not count:
+            if is_empty:
                 raise UserError(
                     f'the sampler {type(sampler).__name__} of '
                     'train_dataloader gives no sample: check the data set '
@@ -145,9 +145,9 @@ def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
     broadcast_object_list(seeds)
     cfg = copy.copy(cfg)
     cfg['dataset'] = dict(
-        type='SeededDataset', dataset=cfg['dataset'], seed=seeds[0], part=part
+        type=SeededDataset, dataset=cfg['dataset'], seed=seeds[0], part=part
     )
-    cfg['sampler'] = dict(type='NumberedSampler', sampler=cfg['sampler'])
+    cfg['sampler'] = dict(type=NumberedSampler, sampler=cfg['sampler'])
     return Runner.build_dataloader(cfg, seed=seeds[0])
 
 
@@ -180,7 +180,9 @@ class SampleStream:
         """Load a batch."""
         if self._batches is None:
             self.loader.sampler.start = self.position
-            self._batches = iter(self.loader)
+            # It draws a number, wherever the stream is entered.
+            with torch.random.fork_rng(devices=[]):
+                self._batches = iter(self.loader)
         batch = next(self._batches)
         self.position += self.batch_size
         return batch

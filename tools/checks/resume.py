@@ -5,7 +5,7 @@ small search of search_demo.py, smaller still, runs undisturbed. Then it is
 stopped again and again: by kill -9 of all its processes, by SIGINT, by
 SIGTERM. What `tools/train.py --resume` ends with must be what the undisturbed
 run ended with: alphas and betas, weights, running statistics, optimizers,
-schedules, random states, the best metric, architecture.json.
+schedules, the position in the data, the best metric, architecture.json.
 """
 
 import argparse
@@ -55,7 +55,6 @@ COMPARED = (
     'optimizer',
     'param_schedulers',
     'arch_search',
-    'exact_resume',
 )
 
 
@@ -201,6 +200,7 @@ def final_state(work_dir, checkpoint=f'iter_{MAX_ITERS}.pth'):
     info = checkpoint['message_hub']['runtime_info']
     return dict(
         {key: checkpoint.get(key) for key in COMPARED},
+        place=info.get('seeded_loop'),
         best_score=info.get('best_score'),
         best_file=sorted(path.name for path in work_dir.glob('best_*')),
         architecture=architecture,
