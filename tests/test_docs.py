@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from miniature import CONFIGS, read
 from mmengine.config import Config
 from mmseg.registry import HOOKS
 
@@ -167,7 +168,7 @@ def test_tools_know_the_options_in_the_text(monkeypatch, text):
         tools = [ROOT / name for name in named] or TOOLS
         for option in options:
             assert any(
-                option in parser_of(tool, monkeypatch)._option_string_actions
+                option in parser_of(tool, monkeypatch).format_help()
                 for tool in tools
             ), option
 
@@ -178,7 +179,7 @@ def test_checkpoints_are_saved(text):
     for name, decoded, number in re.findall(
         r'work_dirs/([\w-]+)/(decoded/retrain/)?iter_(\d+)\.pth', text
     ):
-        cfg = Config.fromfile(ROOT / 'configs' / 'autodeeplab' / f'{name}.py')
+        cfg = read(CONFIGS[f'autodeeplab/{name}'])
         if decoded:
             schedule = ROOT / 'configs' / '_base_' / 'schedules' / 'retrain.py'
             retrain = Config.fromfile(schedule)
@@ -245,6 +246,7 @@ def shrunk(tool, args):
     return [*args[:at], *options, *args[at:]]
 
 
+@pytest.mark.run
 def test_marked_blocks_run(tmp_path, monkeypatch, forget_visualizers):
     """All of them, one after the other, where a clone would be."""
     pytest.importorskip('onnxruntime')

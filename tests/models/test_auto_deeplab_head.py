@@ -148,7 +148,7 @@ def test_a_batch_of_one_uses_running_statistics_and_says_so_once(monkeypatch):
     monkeypatch.setattr(
         auto_deeplab_head, 'print_log', lambda *args, **kw: said.append(args)
     )
-    auto_deeplab_head._say_batch_of_one.cache_clear()
+    auto_deeplab_head.say_batch_of_one.cache_clear()
     x = torch.randn(1, 5, 7, 7)
     for pool in (ImagePool(5, 4, norm_cfg=BN), ImagePool(5, 4, norm_cfg=BN)):
         pool.bn.running_mean.normal_()
