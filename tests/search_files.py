@@ -20,7 +20,7 @@ def parameters(iteration, num_blocks=2, num_layers=4):
     )
 
 
-def write_config(folder):
+def write_config(folder, hook=None):
     folder.mkdir(parents=True)
     Config(
         dict(
@@ -35,16 +35,16 @@ def write_config(folder):
             ),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.025)),
             train_cfg=dict(max_iters=60),
-            custom_hooks=[dict(type='ArchSearchHook')],
+            custom_hooks=[dict(hook or {}, type='ArchSearchHook')],
             retrain=dict(model=dict(backbone=dict(filter_multiplier=16))),
         )
     ).dump(str(folder / 'config.py'))
 
 
-def write_run(work_dir, name, steps, **values):
+def write_run(work_dir, name, steps, hook=None, **values):
     """Log lines of a run whose loss is 100 minus the iteration."""
     folder = work_dir / name / 'vis_data'
-    write_config(folder)
+    write_config(folder, hook)
     with open(folder / 'scalars.json', 'w') as f:
         for step in steps:
             line = dict(loss=100.0 - step, arch_loss=200.0 - step, **values)

@@ -4,11 +4,14 @@ import itertools
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
+from torch import nn
 
 from mmseg_autodeeplab.cli.benchmark import random_batch
+from mmseg_autodeeplab.engine import bare_model
 from mmseg_autodeeplab.search.gradient import ArchSearchHook
 
 names = itertools.count()
@@ -43,11 +46,13 @@ def model_config():
     )
 
 
-def segmentor():
+def segmentor(**head):
     """The model alone; always the same."""
     init_default_scope('mmseg')
     torch.manual_seed(0)
-    return MODELS.build(model_config())
+    cfg = model_config()
+    cfg['decode_head'].update(head)
+    return MODELS.build(cfg)
 
 
 def batch():
@@ -105,6 +110,29 @@ def search_config(work_dir, max_iters=4, **hook):
             log_level='INFO',
         )
     )
+
+
+class FixedNorms(Hook):
+    """Let batch norm, which sees a rank's own batch, be what it is at first.
+
+    After one pass, since statistics of 0 and 1 would leave no gradients.
+    """
+
+    def before_train(self, runner):
+        model = bare_model(runner)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 1.0
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            model(torch.randn(4, 3, 64, 64, generator=generator))
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        runner.model.eval()
+
+
+def paths(batch):
+    return [sample.img_path for sample in batch['data_samples']]
 
 
 def build(cfg):

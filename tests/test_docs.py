@@ -1,22 +1,27 @@
-"""What docs/ tells users to type: known to the tools, and it runs.
+"""What README.md and docs/ say: files, links, commands, and what they do.
 
 Every block of commands is marked as one that is run here, shrunk, one that
 another test runs, or one that needs what is not here.
 """
 
 import argparse
+import functools
+import importlib
 import re
 import runpy
 import shlex
 import sys
 from pathlib import Path
 
+import mmseg.registry
 import pytest
 from miniature import CONFIGS, read
 from mmengine.config import Config
-from mmseg.registry import HOOKS
+from mmengine.registry import Registry
+from test_dependencies import PACKAGE, RANK
 
 from mmseg_autodeeplab import cli
+from mmseg_autodeeplab.arch import get_architecture
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs'
@@ -26,7 +31,12 @@ PAGES = [INDEX] + [
     DOCS / f'{name}.md'
     for name in re.findall(r'^[\w/]+$', INDEX.read_text(), re.M)
 ]
-TEXTS = {str(page.relative_to(DOCS)): page.read_text() for page in PAGES}
+README = ROOT / 'README.md'
+READMES = [README, ROOT / 'configs' / 'autodeeplab' / 'README.md']
+TEXTS = {
+    str(page.relative_to(ROOT)): page.read_text() for page in PAGES + READMES
+}
+INSIDE = TEXTS['docs/advanced_guides/inside.md']
 BLOCK = re.compile(r'(?:<!-- ([^\n]+) -->\n)?```(bash|python)\n(.*?)```', re.S)
 BLOCKS = [
     pytest.param(*block.groups(), id=f'{name}:{number}')
@@ -35,6 +45,8 @@ BLOCKS = [
 ]
 TOOLS = sorted((ROOT / 'tools').rglob('*.py'))
 NEEDS = ('dataset', 'gpu', 'network')
+# Of README.md; .ci/run and other tests read these.
+READ_BY_NAME = ('demo-command', 'test-command', 'own-dataset', 'inference')
 # A file of the reader's own.
 OWN = 'configs/autodeeplab/search_mine.py'
 # What scripts take beside the arguments of the tool that they start.
@@ -71,22 +83,31 @@ def test_every_page_is_in_the_table_of_contents():
 def test_every_block_is_looked_at(text):
     """None has another language, or none."""
     languages = set(re.findall(r'^ *```(.*)\n', text, re.M)) - {''}
-    assert languages <= {'bash', 'python', '{toctree}', '{eval-rst}'}
+    assert languages <= {
+        'bash',
+        'bibtex',
+        'python',
+        '{toctree}',
+        '{eval-rst}',
+    }
     assert text.count('```bash') + text.count('```python') == len(
         BLOCK.findall(text)
     )
 
 
-def test_the_demo_is_that_of_the_readme():
-    readme = (ROOT / 'README.md').read_text()
-    command = readme.split('<!-- demo-command -->\n```bash\n')[1]
-    assert command.split('```')[0] in TEXTS['get_started.md']
+def test_the_readme_is_short_and_marked():
+    text = README.read_text()
+    assert text.count('\n') <= 130
+    for mark in READ_BY_NAME:
+        assert text.count(f'<!-- {mark} -->\n```') == 1
 
 
 @pytest.mark.parametrize('mark, language, code', BLOCKS)
 def test_block_is_marked(mark, language, code):
     kind, _, detail = (mark or '').partition(': ')
-    if language == 'python':
+    if kind in READ_BY_NAME:
+        assert code in README.read_text()
+    elif language == 'python':
         assert kind in ('', 'run', 'config')
     elif kind == 'tested':
         # ... by a test of the very tool.
@@ -106,9 +127,45 @@ def test_what_is_named_exists(text):
         text,
     )
     missing = {name for name in files if not (ROOT / name).is_file()}
-    hooks = re.findall(r'\b[A-Z]\w+Hook\b', text)
-    missing |= {name for name in hooks if HOOKS.get(name) is None}
     assert missing <= {OWN}
+
+
+def is_registered(name):
+    return any(
+        isinstance(registry, Registry) and registry.get(name) is not None
+        for registry in vars(mmseg.registry).values()
+    )
+
+
+@pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
+def test_what_is_registered_is_named(text):
+    names = re.findall(r"type='(\w+)'", text) + re.findall(
+        r'\b[A-Z]\w+(?:Hook|Loop|Sampler)\b', text
+    )
+    own = {'NAME', *re.findall(r'^class (\w+)', text, re.M)}
+    assert not {name for name in names if not is_registered(name)} - own
+
+
+def anchors(text):
+    """Of the headings, as GitHub and MyST make them."""
+    return {
+        re.sub(r'[^\w -]', '', heading.lower()).replace(' ', '-')
+        for heading in re.findall(r'^#+ (.+)$', BLOCK.sub('', text), re.M)
+    }
+
+
+@pytest.mark.parametrize('name', TEXTS)
+def test_links_lead_somewhere(name):
+    page = ROOT / name
+    for target in re.findall(r'\[[^\]]*\]\(([^)\s]+)\)', TEXTS[name]):
+        if '://' in target:
+            continue
+        file, _, anchor = target.partition('#')
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), target
+        # Sphinx knows nothing outside of docs/.
+        assert page in READMES or linked in PAGES, target
+        assert not anchor or anchor in anchors(linked.read_text()), target
 
 
 def commands(code):
@@ -124,7 +181,8 @@ class Parsed(Exception):
     """Holds the parser of a tool."""
 
 
-def parser_of(tool, monkeypatch):
+@functools.cache
+def parser_of(tool):
     """The parser that a tool builds; a script has that of what it starts."""
     if tool.suffix == '.sh':
         tool = tool.with_name(f'{tool.stem.partition("_")[2]}.py')
@@ -132,11 +190,18 @@ def parser_of(tool, monkeypatch):
     def stop(parser):
         raise Parsed(parser)
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
         with pytest.raises(Parsed) as parsed:
             runpy.run_path(str(tool))['parse_args']()
-    return parsed.value.args[0]
+    parser = parsed.value.args[0]
+    parser.allow_abbrev = False
+    return parser
+
+
+@functools.cache
+def options_of(tool):
+    return re.findall(r'--[\w-]+', parser_of(tool).format_help())
 
 
 @pytest.mark.parametrize(
@@ -147,30 +212,33 @@ def parser_of(tool, monkeypatch):
         if 'python tools/' in block.values[2] or '.sh' in block.values[2]
     ],
 )
-def test_tools_know_the_arguments(monkeypatch, capsys, code):
+def test_tools_know_the_arguments(capsys, code):
     for tool, args in commands(code):
         if tool.suffix == '.sh':
             del args[OF_SCRIPTS[tool.stem]]
-        parser = parser_of(tool, monkeypatch)
-        parser.allow_abbrev = False
         try:
-            parser.parse_args(args)
+            parser_of(tool).parse_args(args)
         except SystemExit:
             pytest.fail(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
-def test_tools_know_the_options_in_the_text(monkeypatch, text):
-    """Those of the tool beside them, or else of any."""
-    for span in re.findall('`([^`]+)`', BLOCK.sub('', text)):
-        options = set(re.findall(r'(?<!\S)--[a-z-]+', span))
+def test_tools_know_the_options_in_the_text(text):
+    """Those of the tool beside them, or in their row, or else of any."""
+    text = BLOCK.sub('', text)
+    rows = re.findall(r'^\|.*`tools/.*\|$', text, re.M)
+    for span in rows + re.findall('`([^`]+)`', text):
+        options = set(re.findall(r'(?<!\S)`?(--[a-z-]+)', span))
         named = re.findall(r'tools/[\w/]+\.py', span)
         tools = [ROOT / name for name in named] or TOOLS
         for option in options:
-            assert any(
-                option in parser_of(tool, monkeypatch).format_help()
-                for tool in tools
-            ), option
+            assert any(option in options_of(tool) for tool in tools), option
+
+
+def test_every_tool_is_in_the_table():
+    table = TEXTS['docs/user_guides/configs_and_tools.md']
+    for tool in (ROOT / 'tools').rglob('*.[ps][yh]'):
+        assert f'`{tool.relative_to(ROOT)}' in table
 
 
 @pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
@@ -179,7 +247,10 @@ def test_checkpoints_are_saved(text):
     for name, decoded, number in re.findall(
         r'work_dirs/([\w-]+)/(decoded/retrain/)?iter_(\d+)\.pth', text
     ):
-        cfg = read(CONFIGS[f'autodeeplab/{name}'])
+        if name == Path(OWN).stem:
+            name = 'search_cityscapes'  # of the same schedule
+        (file,) = (f for f in CONFIGS.values() if f.stem == name)
+        cfg = read(file)
         if decoded:
             schedule = ROOT / 'configs' / '_base_' / 'schedules' / 'retrain.py'
             retrain = Config.fromfile(schedule)
@@ -195,7 +266,7 @@ def test_checkpoints_are_saved(text):
     [
         pytest.param(block.values[2], id=block.id)
         for block in BLOCKS
-        if block.values[0] == 'config'
+        if block.values[0] in ('config', 'own-dataset')
     ],
 )
 def test_config_loads(tmp_path, code):
@@ -227,6 +298,91 @@ def test_config_loads(tmp_path, code):
 def test_fragment_is_complete(code):
     """Nothing is used that is not in it."""
     exec(code, {})
+
+
+def test_the_api_has_every_part():
+    """Each is listed by modules that can be imported."""
+    text = TEXTS['docs/api.md']
+    modules = re.findall(r'automodule:: (\S+)', text)
+    for name in modules:
+        importlib.import_module(name)
+    parts = {name.split('.')[1] for name in modules}
+    assert parts == set(re.findall(r'^## (\w+)$', text, re.M))
+    assert parts == set(RANK) - {'compat', 'version'}
+
+
+def test_the_rule_of_dependencies_is_that_of_the_test():
+    (rule,) = re.findall(r'^    (.+ <- .+) <- tools$', INSIDE, re.M)
+    names = re.findall(r'\w+', rule)
+    assert set(names) == set(RANK) - {'version'}
+    ranks = [RANK[name] for name in names]
+    assert ranks == sorted(ranks)
+
+
+def test_the_walks_lead_through_files():
+    files = set(re.findall(r'`([\w/]+\.py)`', INSIDE))
+    missing = {
+        name
+        for name in files
+        if not (PACKAGE / name).is_file() and not (ROOT / name).is_file()
+    }
+    assert not missing
+
+
+def test_states_are_those_of_the_log():
+    text = TEXTS['docs/user_guides/decode_and_retrain.md']
+    names = dict(re.findall(r'[Ss]tate (\d) is [\w ]+\(`(H\[l-\d\])`', text))
+    names.update(
+        re.findall(r'state\s(\d) that of\s[\w ]+\(`(H\[l-\d\])`', text)
+    )
+    assert set(names) == {'0', '1'}
+    architecture = get_architecture('autodeeplab')
+    first = architecture.cell[0][0]
+    assert f'2: {first.op}({names[str(first.input)]})' in (
+        architecture.describe()
+    )
+
+
+def test_versions_are_those_that_are_installed():
+    rows = dict(
+        re.findall(
+            r'^\| (\w+) \|[^|]+\| (.+) \|$', TEXTS['docs/get_started.md'], re.M
+        )
+    )
+    pinned = dict(
+        re.findall(
+            r'^([\w-]+)==(\S+)$', (ROOT / 'requirements.txt').read_text(), re.M
+        )
+    )
+    for name, version in pinned.items():
+        assert version in rows[name.replace('-lite', '')]
+
+
+def test_a_stock_schedule_gets_what_ours_has():
+    text = TEXTS['docs/advanced_guides/stop_and_resume.md']
+    block = text.split('## In a schedule of MMSegmentation')[1]
+    shown = {}
+    exec(BLOCK.search(block)[3], shown)
+    folder = ROOT / 'configs' / '_base_' / 'schedules'
+    ours = Config.fromfile(folder / 'iter_based.py')
+    stock = set(
+        'runtime_info timer logger param_scheduler sampler_seed visualization'
+        ' search_visualization'.split()
+    )
+    hooks = shown['default_hooks']
+    assert set(hooks) == set(ours.default_hooks) - stock
+    for name, hook in hooks.items():
+        assert (
+            dict(ours.default_hooks[name], **hook)
+            == (ours.default_hooks[name])
+        )
+    assert shown['train_cfg']['type'] == ours.train_cfg.type
+
+
+@pytest.mark.parametrize('text', TEXTS.values(), ids=TEXTS)
+def test_steps_and_forms_have_one_name(text):
+    for name in ('weight half', 'architecture half', 'clear form'):
+        assert name not in ' '.join(text.lower().split())
 
 
 def shrunk(tool, args):
@@ -273,6 +429,7 @@ def test_marked_blocks_run(tmp_path, monkeypatch, forget_visualizers):
     for file in (
         'work_dirs/search_demo/architecture.json',
         'work_dirs/found/architecture.json',
+        'work_dirs/found_again/architecture.json',
         'work_dirs/random_1/retrain.py',
         f'work_dirs/random_1/retrain/iter_{ITERS}.pth',
         f'work_dirs/search_demo/iter_{ITERS + 1}.pth',

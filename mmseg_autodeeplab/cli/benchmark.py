@@ -24,7 +24,7 @@ from torch import nn
 
 from ..errors import UserError
 from ..models.complexity import count_multiply_adds, count_parameters
-from ..search.gradient import ArchSearchHook
+from ..search.hook_config import search_hook_config
 from .measurement import PeakMemory, seconds
 
 HALVES = ('weights', 'arch')
@@ -44,8 +44,8 @@ def measure_search(
 ) -> dict:
     """Measure iterations of a search on random images.
 
-    The weight half is the model's ``train_step``, the architecture half the
-    step of the config's ``ArchSearchHook``; they take turns, as in a search.
+    The weight step is the model's ``train_step``, the architecture step that
+    of the config's ``ArchSearchHook``; they take turns, as in a search.
     One iteration more, after those that are timed, is for the memory.
 
     Args:
@@ -70,11 +70,11 @@ def measure_search(
         model = model.to(memory_format=torch.channels_last)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     hook = HOOKS.build(search_hook(cfg))
-    hook.prepare(model, optim_wrapper)
+    arch_step = hook.build_step(model, optim_wrapper)
     data = random_batch(batch, crop, model.num_classes)
     step = dict(
         weights=lambda: model.train_step(data, optim_wrapper),
-        arch=lambda: hook.step(model, optim_wrapper, data),
+        arch=lambda: arch_step.step(data),
     )
 
     memory = PeakMemory(device)
@@ -173,16 +173,13 @@ def search_hook(cfg: Config) -> dict:
     Raises:
         UserError: There is none.
     """
-    for hook in cfg.get('custom_hooks') or []:
-        kind = hook['type']
-        if isinstance(kind, str):
-            kind = HOOKS.get(kind)
-        if isinstance(kind, type) and issubclass(kind, ArchSearchHook):
-            # The priority is the runner's, not an argument of the hook.
-            return {k: v for k, v in hook.items() if k != 'priority'}
+    hook = search_hook_config(cfg)
+    if hook is not None:
+        # The priority is the runner's, not an argument of the hook.
+        return {k: v for k, v in hook.items() if k != 'priority'}
     raise UserError(
         f'the config {cfg.filename} is not one of a search, since its '
-        'custom_hooks have no ArchSearchHook'
+        'hooks have no ArchSearchHook'
     )
 
 

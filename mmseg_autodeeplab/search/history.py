@@ -1,13 +1,24 @@
 """The alphas and betas of a search over time: a file of one line per time."""
 
+import datetime
 import json
+import os
 import os.path as osp
+from collections import Counter
 from typing import Any, NamedTuple
 
+import mmcv
+import mmengine
+import mmseg
 import numpy as np
+import torch
+from mmengine.dist import master_only
+from mmengine.runner import Runner
 
 from ..arch import Architecture, decode
+from ..version import __version__
 
+ARCHITECTURE_FILE = 'architecture.json'
 HISTORY_FILE = 'arch_history.jsonl'
 
 
@@ -64,7 +75,7 @@ def read_history(work_dir: str) -> list[Record]:
     """Read the history of a search, of any number of resumed runs.
 
     A line that is torn is left out, and so is what a search went through
-    before it was resumed from an earlier iteration.
+    after the iteration from which it was resumed.
 
     Args:
         work_dir (str): Where the file is.
@@ -74,12 +85,55 @@ def read_history(work_dir: str) -> list[Record]:
     """
     records: list[Record] = []
     for line in read_json_lines(osp.join(work_dir, HISTORY_FILE)):
+        if not line.keys() >= {'iteration', 'alphas', 'betas'}:
+            continue
         iteration = line.pop('iteration')
         while records and records[-1].iteration >= iteration:
             records.pop()
         arrays = (np.array(line.pop(name)) for name in ('alphas', 'betas'))
         records.append(Record(iteration, *arrays, line))
     return records
+
+
+def count_changes(
+    before: Architecture, after: Architecture
+) -> tuple[int, int]:
+    """How many choices of one architecture are others in another.
+
+    Args:
+        before (Architecture): The one.
+        after (Architecture): The other, of as many blocks and layers.
+
+    Returns:
+        tuple[int, int]: Connections that their blocks did not have, whatever
+        the order of a pair, and layers at another downsample rate.
+    """
+    connections = sum(
+        sum((Counter(new) - Counter(old)).values())
+        for old, new in zip(before.cell, after.cell)
+    )
+    layers = sum(a != b for a, b in zip(before.path, after.path))
+    return connections, layers
+
+
+def library_versions() -> dict[str, str]:
+    """Of this package and what it builds on, for the notes of a record."""
+    libraries = (torch, mmengine, mmcv, mmseg)
+    versions = {library.__name__: library.__version__ for library in libraries}
+    return dict(mmseg_autodeeplab=__version__, **versions)
+
+
+@master_only
+def set_aside(runner: Runner) -> None:
+    """Rename the architecture of an earlier search in the work directory."""
+    file = osp.join(runner.work_dir, ARCHITECTURE_FILE)
+    if osp.exists(file):
+        written = datetime.datetime.fromtimestamp(osp.getmtime(file))
+        aside = file.replace('.json', f'_{written:%Y%m%d_%H%M%S}.json')
+        os.rename(file, aside)
+        runner.logger.info(
+            f'The {ARCHITECTURE_FILE} of an earlier search is now {aside}.'
+        )
 
 
 def read_json_lines(file: str) -> list[dict]:

@@ -1,9 +1,11 @@
 """What a search has left in its work directory, and what that says."""
 
+import dataclasses
+import functools
 import glob
 import math
 import os.path as osp
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from mmengine.config import Config
 
@@ -15,9 +17,17 @@ from ..arch import (
     one_hot,
 )
 from ..errors import UserError
-from .history import Record, read_history, read_json_lines
+from .history import (
+    ARCHITECTURE_FILE,
+    Record,
+    count_changes,
+    read_history,
+    read_json_lines,
+)
+from .hook_config import search_hook_config
 
-# What of the log is shown: title, unit, names in the log and in the legend.
+# What is shown: title, unit, names in the log and in the legend. What has
+# changed is not from the log, but from the history.
 CURVES = (
     (
         'Losses',
@@ -42,10 +52,13 @@ CURVES = (
     ),
 )
 
+CHANGES = ('changed_connections', 'changed_layers')
+
 Points = list[tuple[float, float]]
 
 
-class Search(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Search:
     """What a work directory tells of a search.
 
     Attributes:
@@ -66,6 +79,17 @@ class Search(NamedTuple):
     architecture: Optional[Architecture]
     checkpoint: Optional[str]
 
+    @functools.cached_property
+    def _changes(self) -> list[tuple[int, tuple[int, int]]]:
+        """Iterations, and what is decoded otherwise than the time before."""
+        decoded = [record.architecture for record in self.records]
+        return [
+            (record.iteration, count_changes(before, after))
+            for record, before, after in zip(
+                self.records[1:], decoded, decoded[1:]
+            )
+        ]
+
     @property
     def iterations(self) -> int:
         """How many are known to be done."""
@@ -75,6 +99,9 @@ class Search(NamedTuple):
 
     def curve(self, name: str) -> Points:
         """A scalar over iterations, where it is a number."""
+        if name in CHANGES:
+            place = CHANGES.index(name)
+            return [(step, both[place]) for step, both in self._changes]
         return [
             (line['step'], line[name])
             for line in self.scalars
@@ -97,7 +124,7 @@ def read_search(work_dir: str) -> Search:
     configs = {}
     for file in sorted(glob.glob(osp.join(work_dir, '*/vis_data/config.py'))):
         cfg = Config.fromfile(file, import_custom_modules=False)
-        if _search_hook(cfg):
+        if search_hook_config(cfg):
             configs[osp.dirname(file)] = cfg
     if not configs:
         raise UserError(
@@ -119,7 +146,7 @@ def read_search(work_dir: str) -> Search:
         scalars += lines
 
     records = read_history(work_dir)
-    file = osp.join(work_dir, 'architecture.json')
+    file = osp.join(work_dir, ARCHITECTURE_FILE)
     architecture = None
     if records:
         architecture = records[-1].architecture
@@ -137,11 +164,6 @@ def read_search(work_dir: str) -> Search:
     )
 
 
-def _search_hook(cfg: Config) -> Optional[dict]:
-    hooks = cfg.get('custom_hooks') or []
-    return next((h for h in hooks if h['type'] == 'ArchSearchHook'), None)
-
-
 def config_name(search: Search) -> str:
     """The file name of the config, as far as it is known."""
     names = [record.notes.get('config') for record in search.records]
@@ -150,7 +172,7 @@ def config_name(search: Search) -> str:
 
 def settings(search: Search) -> dict[str, str]:
     """What was searched on, and how."""
-    cfg, hook = search.config, _search_hook(search.config)
+    cfg, hook = search.config, search_hook_config(search.config)
     loader, backbone = cfg.train_dataloader, cfg.model.backbone
     dataset = loader.dataset
     shown = {
@@ -168,6 +190,7 @@ def settings(search: Search) -> dict[str, str]:
         'Optimizer of the weights': cfg.optim_wrapper.get('optimizer'),
         'Optimizer of the architecture': hook.get('optimizer'),
         'Cost term': hook.get('cost'),
+        'Terms of the loss': hook.get('terms'),
         'Seed': cfg.get('randomness', {}).get('seed'),
         'Runs': ', '.join(search.runs),
     }
@@ -183,7 +206,8 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return ', '.join(f'{k} {_text(v)}' for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return ' × '.join(map(str, value))
+        separator = '; ' if any(isinstance(v, dict) for v in value) else ' × '
+        return separator.join(map(_text, value))
     return str(value)
 
 

@@ -156,7 +156,7 @@ def _range(tables: Sequence[HeatMap]) -> tuple[int, int]:
 def _history(records: list[Record], maps: dict[str, list[HeatMap]]) -> str:
     if not records:
         return (
-            '<p>There is no arch_history.jsonl, which SearchVisualizationHook '
+            '<p>There is no arch_history.jsonl, which ArchSearchHook '
             'writes.</p>'
         )
     slider = (

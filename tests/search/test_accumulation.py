@@ -1,9 +1,10 @@
 """Gradients accumulated over batches, with the architecture step between."""
 
+import pytest
 import torch
-from mmengine.runner import Runner
-from small_search import equal, search_config, split_state
-from test_search_on_two_ranks import FixedNorms
+from small_search import FixedNorms, build, equal, search_config, split_state
+
+pytestmark = pytest.mark.run
 
 
 def searched(tmp_path, batch_size, accumulative_counts, lr, arch_lr):
@@ -14,7 +15,7 @@ def searched(tmp_path, batch_size, accumulative_counts, lr, arch_lr):
     cfg.train_dataloader.dataset.num_images = 24
     cfg.optim_wrapper.accumulative_counts = accumulative_counts
     cfg.optim_wrapper.optimizer.lr = lr
-    runner = Runner.from_cfg(cfg)
+    runner = build(cfg)
     runner.register_hook(FixedNorms())
     runner.train()
     return split_state(runner)

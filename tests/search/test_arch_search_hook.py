@@ -5,49 +5,48 @@ import os
 
 import pytest
 import torch
-from small_search import build, equal, search_config, split_state
+from mmengine.hooks import Hook
+from small_search import (
+    build,
+    equal,
+    paths,
+    search_config,
+    search_hook,
+    split_state,
+)
 
-from mmseg_autodeeplab.search.gradient import ArchSearchHook
+from mmseg_autodeeplab.search.gradient import ArchStep
+
+pytestmark = pytest.mark.run
 
 
-@pytest.fixture
-def at_start(monkeypatch):
+class Start(Hook):
     """What the model was before the first iteration."""
-    states = []
-    before_train = ArchSearchHook.before_train
 
-    def spy(self, runner):
-        before_train(self, runner)
-        states.append(split_state(runner))
-
-    monkeypatch.setattr(ArchSearchHook, 'before_train', spy)
-    return states
+    def before_train(self, runner):
+        self.weights, self.arch = split_state(runner)
 
 
-def test_the_architecture_half_does_not_touch_the_weights(tmp_path, at_start):
+def moved(cfg):
+    """Whether weights and architecture are others after a search."""
+    runner, start = build(cfg), Start()
+    runner.register_hook(start)
+    runner.train()
+    weights, arch = split_state(runner)
+    return not equal(weights, start.weights), {
+        name: not torch.equal(arch[name], start.arch[name]) for name in arch
+    }
+
+
+def test_the_architecture_step_does_not_touch_the_weights(tmp_path):
     cfg = search_config(tmp_path)
     cfg.optim_wrapper.optimizer.update(lr=0.0, weight_decay=0.0)
-    runner = build(cfg)
-    runner.train()
-    (weights, arch), (weights_after, arch_after) = (
-        at_start[0],
-        split_state(runner),
-    )
-    assert equal(weights, weights_after)
-    assert not torch.equal(arch['alphas'], arch_after['alphas'])
-    assert not torch.equal(arch['betas'], arch_after['betas'])
+    assert moved(cfg) == (False, dict(alphas=True, betas=True))
 
 
-def test_the_weight_half_does_not_touch_the_architecture(tmp_path, at_start):
+def test_the_weight_step_does_not_touch_the_architecture(tmp_path):
     cfg = search_config(tmp_path, optimizer=dict(type='Adam', lr=0.0))
-    runner = build(cfg)
-    runner.train()
-    (weights, arch), (weights_after, arch_after) = (
-        at_start[0],
-        split_state(runner),
-    )
-    assert equal(arch, arch_after)
-    assert not equal(weights, weights_after)
+    assert moved(cfg) == (True, dict(alphas=False, betas=False))
 
 
 @pytest.mark.parametrize('accumulative_counts', [1, 2])
@@ -56,138 +55,152 @@ def test_weights_do_not_depend_on_the_batches_of_part_b(
 ):
     """With an architecture that stands still, to the last bit."""
 
-    def weights(change_batch):
+    def weights(change_batch, seed=0):
         cfg = search_config(tmp_path, optimizer=dict(type='Adam', lr=0.0))
         cfg.optim_wrapper.accumulative_counts = accumulative_counts
-        next_batch = ArchSearchHook._next_batch
+        cfg.randomness.seed = seed
+        step = ArchStep.step
 
-        def changed(self):
-            batch = next_batch(self)
+        def changed(self, batch):
             batch['inputs'] = [change_batch(x) for x in batch['inputs']]
-            return batch
+            return step(self, batch)
 
         with monkeypatch.context() as patch:
-            patch.setattr(ArchSearchHook, '_next_batch', changed)
+            patch.setattr(ArchStep, 'step', changed)
             runner = build(cfg)
             runner.train()
         return split_state(runner)[0]
 
     expected = weights(lambda x: x)
     assert equal(expected, weights(lambda x: 255 - x))
-    # The same, less trivially: another first iteration.
-    assert not equal(expected, weights_of_other_seed(tmp_path))
+    assert not equal(expected, weights(lambda x: x, seed=1))
 
 
-def weights_of_other_seed(tmp_path):
-    cfg = search_config(tmp_path, optimizer=dict(type='Adam', lr=0.0))
-    cfg.randomness.seed = 1
-    runner = build(cfg)
+class PartA(Hook):
+    """What the weights are trained on."""
+
+    def __init__(self):
+        self.seen = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen.append(paths(data_batch))
+
+
+@pytest.fixture
+def part_b(monkeypatch):
+    """What each architecture step is given, in order."""
+    seen = []
+    step = ArchStep.step
+
+    def recorded(self, batch):
+        seen.append(copy.deepcopy(batch))
+        return step(self, batch)
+
+    monkeypatch.setattr(ArchStep, 'step', recorded)
+    return seen
+
+
+@pytest.mark.parametrize(
+    'loop', ['SeededIterBasedTrainLoop', 'IterBasedTrainLoop']
+)
+def test_the_steps_see_disjoint_parts(tmp_path, part_b, loop):
+    """In our loop, and in MMEngine's."""
+    cfg = search_config(tmp_path)
+    cfg.train_cfg.type = loop
+    runner, part_a = build(cfg), PartA()
+    runner.register_hook(part_a)
     runner.train()
-    return split_state(runner)[0]
+    # Four iterations of two: each step went through its four scenes twice.
+    in_a = {path for batch in part_a.seen for path in batch}
+    in_b = {path for batch in part_b for path in paths(batch)}
+    assert len(in_a) == len(in_b) == 4
+    assert not in_a & in_b
+    assert search_hook(runner).stream.position == 8
 
 
-def test_the_step_is_adam_on_the_loss_of_part_b(tmp_path, monkeypatch):
-    """Against the gradient of a copy of the model, by ``backward``."""
-    compared = []
-    step = ArchSearchHook.step
-
-    def checked(self, searched, optim_wrapper, batch):
-        model = copy.deepcopy(searched)
-        before = [p.clone() for p in model.backbone.arch_parameters()]
-        for p in model.backbone.arch_parameters():
-            p.requires_grad_(True)
-        data = model.data_preprocessor(copy.deepcopy(batch), True)
-        loss = sum(
-            value
-            for name, value in model(**data, mode='loss').items()
-            if 'loss' in name
-        )
-        loss.backward()
-        expected = []
-        for p, start in zip(model.backbone.arch_parameters(), before):
-            gradient = p.grad + 0.001 * start
-            # The first step of Adam: lr * g / (|g| + eps)
-            expected.append(start - 0.003 * gradient / (gradient.abs() + 1e-8))
-        out = step(self, searched, optim_wrapper, batch)
-        assert list(out) == ['arch_loss']
-        assert torch.equal(out['arch_loss'], loss.detach())
-        for p, value in zip(searched.backbone.arch_parameters(), expected):
-            torch.testing.assert_close(p.data, value, rtol=1e-4, atol=1e-7)
-            assert not p.requires_grad and p.grad is None
-            compared.append(p)
-        for name, p in searched.named_parameters():
-            assert p.grad is None or not p.grad.any(), name
-        return out
-
-    monkeypatch.setattr(ArchSearchHook, 'step', checked)
-    build(search_config(tmp_path, max_iters=1)).train()
-    assert len(compared) == 2
-
-
-def test_the_halves_see_disjoint_parts(tmp_path, monkeypatch):
-    seen = dict(A=set(), B=set())
-
-    def paths(batch):
-        return {sample.img_path for sample in batch['data_samples']}
-
-    step = ArchSearchHook.step
-    after = ArchSearchHook.after_train_iter
-
-    def on_b(self, model, optim_wrapper, batch):
-        seen['B'] |= paths(batch)
-        return step(self, model, optim_wrapper, batch)
-
-    def on_a(self, runner, batch_idx, data_batch=None, outputs=None):
-        seen['A'] |= paths(data_batch)
-        after(self, runner, batch_idx, data_batch, outputs)
-
-    monkeypatch.setattr(ArchSearchHook, 'step', on_b)
-    monkeypatch.setattr(ArchSearchHook, 'after_train_iter', on_a)
-    build(search_config(tmp_path)).train()
-    # Four iterations of two: each half went through its four scenes twice.
-    assert len(seen['A']) == len(seen['B']) == 4
-    assert not seen['A'] & seen['B']
-
-
-def test_updates_begin_at_begin(tmp_path, monkeypatch, at_start):
-    steps = []
-    step = ArchSearchHook.step
-
-    def counted(self, model, optim_wrapper, batch):
-        if not steps:
-            assert equal(at_start[0][1], split_state(runner)[1])
-        steps.append(runner.iter)
-        return step(self, model, optim_wrapper, batch)
-
-    monkeypatch.setattr(ArchSearchHook, 'step', counted)
+def test_updates_begin_at_begin(tmp_path, monkeypatch):
     runner = build(search_config(tmp_path, max_iters=5, begin=3))
+    start, steps = Start(), []
+    runner.register_hook(start)
+    step = ArchStep.step
+
+    def counted(self, batch):
+        if not steps:
+            assert equal(start.arch, split_state(runner)[1])
+        steps.append(runner.iter)
+        return step(self, batch)
+
+    monkeypatch.setattr(ArchStep, 'step', counted)
     runner.train()
     assert steps == [3, 4]
+    assert search_hook(runner).stream.position == 4
 
 
-def test_a_resumed_search_goes_on_with_state_and_data(tmp_path, monkeypatch):
+def resume(tmp_path, file, max_iters=4):
+    cfg = search_config(tmp_path, max_iters=max_iters)
+    cfg.load_from, cfg.resume = str(file), True
+    runner = build(cfg)
+    runner.train()
+    return runner
+
+
+def test_a_resumed_search_goes_on_with_state_and_data(tmp_path, part_b):
     """Optimizer and position in part B: the same end, to the last bit."""
-    batches = []
-    step = ArchSearchHook.step
-
-    def recorded(self, model, optim_wrapper, batch):
-        batches.append([s.img_path for s in batch['data_samples']])
-        return step(self, model, optim_wrapper, batch)
-
-    monkeypatch.setattr(ArchSearchHook, 'step', recorded)
     straight = build(search_config(tmp_path, max_iters=4))
     straight.train()
-    expected = batches[:]
-
-    batches.clear()
-    cfg = search_config(tmp_path, max_iters=4)
-    cfg.load_from = os.path.join(cfg.work_dir, 'iter_2.pth')
-    cfg.resume = True
-    resumed = build(cfg)
-    resumed.train()
-    assert batches == expected[2:]
+    expected = [x for batch in part_b[2:] for x in batch['inputs']]
+    part_b.clear()
+    resumed = resume(tmp_path, tmp_path / 'work' / 'iter_2.pth')
+    found = [x for batch in part_b for x in batch['inputs']]
+    assert len(found) == len(expected) == 4
+    assert all(map(torch.equal, found, expected))
     for a, b in zip(split_state(straight), split_state(resumed)):
         assert equal(a, b)
+
+
+@pytest.fixture
+def two_iterations(tmp_path):
+    """A checkpoint after two iterations, and how to change its state."""
+    build(search_config(tmp_path, max_iters=2)).train()
+    file = tmp_path / 'work' / 'iter_2.pth'
+
+    def change(**values):
+        checkpoint = torch.load(file, weights_only=False)
+        checkpoint['arch_search'].update(values)
+        torch.save(checkpoint, tmp_path / 'changed.pth')
+        return tmp_path / 'changed.pth'
+
+    return change
+
+
+def test_the_version_before_is_resumed_with_one_warning(
+    tmp_path, two_iterations, part_b
+):
+    checkpoint = torch.load(two_iterations(), weights_only=False)
+    state = checkpoint['arch_search']
+    assert state['version'] == 3 and state.pop('position') == 4
+    state.update(version=2, num_batches=1)
+    torch.save(checkpoint, tmp_path / 'old.pth')
+    part_b.clear()
+    runner = resume(tmp_path, tmp_path / 'old.pth')
+    # From the third sample on, of which there are four in part B.
+    assert search_hook(runner).stream.position == 2 + 2 * 2
+    log = os.path.join(runner.log_dir, f'{runner.timestamp}.log')
+    with open(log) as file:
+        lines = [line for line in file if 'images of part B that co' in line]
+    assert len(lines) == 1 and 'WARNING - The checkpoint is of' in lines[0]
+
+
+@pytest.mark.parametrize('version', [1, 4])
+def test_other_versions_are_refused(tmp_path, two_iterations, version):
+    file = two_iterations(version=version)
+    with pytest.raises(ValueError) as error:
+        resume(tmp_path, file)
+    assert str(error.value) == (
+        f'The search state in the checkpoint has version {version}, but this '
+        'version of mmseg_autodeeplab reads versions 2 and 3; resume with the '
+        'version that wrote it.'
+    )
 
 
 def test_a_search_checkpoint_can_be_tested(tmp_path):
@@ -243,10 +256,6 @@ def foreign_checkpoint(cfg):
         (
             lambda cfg: cfg.custom_hooks[0].update(begin=4),
             'begin is 4, but the search ends after 4 iterations',
-        ),
-        (
-            lambda cfg: cfg.custom_hooks[0].update(cost=dict(weight=1)),
-            'cost.target is None, but must be a positive number',
         ),
         (
             lambda cfg: cfg.train_dataloader.dataset.update(num_images=1),

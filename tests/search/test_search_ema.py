@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
-from small_search import search_config, search_hook
+from small_search import build, search_config, search_hook
 
+pytestmark = pytest.mark.run
 MOMENTUM = 0.1
 
 
@@ -39,7 +39,7 @@ def searched(tmp_path, ema_type='SearchEMA', max_iters=6, **changes):
     cfg.val_cfg = dict(type='ValLoop')
     cfg.train_cfg.val_interval = 4
     cfg.update(changes)
-    runner = Runner.from_cfg(cfg)
+    runner = build(cfg)
     trace = Trace()
     runner.register_hook(trace)
     runner.train()
@@ -75,7 +75,7 @@ def test_weights_are_averaged_and_the_architecture_is_not(tmp_path):
         assert torch.equal(in_validation[0][key], value), key
         # And the search goes on with weights of its own.
         assert torch.equal(saved['ema_state_dict'][f'module.{key}'], live[key])
-    assert search_hook(runner)._backbone is runner.model.backbone
+    assert search_hook(runner).arch_step.backbone is runner.model.backbone
 
 
 def test_a_resumed_search_has_the_same_averages(tmp_path):
@@ -100,7 +100,7 @@ def test_averages_of_the_architecture_are_refused(tmp_path, ema_type):
     cfg = search_config(tmp_path)
     cfg.custom_hooks.append(dict(type='EMAHook', ema_type=ema_type))
     with pytest.raises(ValueError) as error:
-        Runner.from_cfg(cfg).train()
+        build(cfg).train()
     message = str(error.value)
     assert f'ema_type {ema_type} would average' in message
     assert "set its ema_type to 'SearchEMA'" in message

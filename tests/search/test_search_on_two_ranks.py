@@ -8,58 +8,41 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
-from small_search import search_config, search_hook
-from torch import distributed, nn
+from small_search import (
+    FixedNorms,
+    build,
+    paths,
+    search_config,
+    search_hook,
+)
+from torch import distributed
 
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.engine import bare_model
 from mmseg_autodeeplab.errors import UserError
 
+pytestmark = pytest.mark.run
 FORMS = ('fused', 'reference')
 
 
-class FixedNorms(Hook):
-    """Let batch norm, which sees a rank's own batch, be what it is at first.
-
-    After one pass, since statistics of 0 and 1 would leave no gradients.
-    """
-
-    def before_train(self, runner):
-        model = bare_model(runner)
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            model(torch.randn(4, 3, 64, 64, generator=generator))
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        runner.model.eval()
-
-
 class Images(Hook):
-    """Write down what both halves see."""
+    """Write down what both steps see."""
 
     def __init__(self):
         self.seen = []
 
     def before_train(self, runner):
-        hook = search_hook(runner)
-        next_batch = hook._next_batch
+        arch_step = search_hook(runner).arch_step
+        step = arch_step.step
 
-        def recorded():
-            batch = next_batch()
-            self._add(batch)
-            return batch
+        def recorded(batch):
+            self.seen.append(paths(batch))
+            return step(batch)
 
-        hook._next_batch = recorded
+        arch_step.step = recorded
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self._add(data_batch)
-
-    def _add(self, batch):
-        self.seen.append([s.img_path for s in batch['data_samples']])
+        self.seen.append(paths(data_batch))
 
 
 class Disturb(Hook):
@@ -67,12 +50,12 @@ class Disturb(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=1):
         if runner.iter == 2 and runner.rank == 1:
-            alphas = search_hook(runner)._backbone.alphas
+            alphas = bare_model(runner).backbone.alphas
             alphas[0, 0] = torch.nextafter(alphas[0, 0], torch.tensor(9.0))
 
 
 def config(folder, name, launcher):
-    cfg = search_config(Path(folder), max_iters=10)
+    cfg = search_config(Path(folder), max_iters=6)
     cfg.experiment_name = f'{name}_{launcher}'
     cfg.work_dir = os.path.join(folder, name, launcher)
     cfg.launcher = launcher
@@ -85,7 +68,7 @@ def config(folder, name, launcher):
 
 
 def train(cfg, *hooks):
-    runner = Runner.from_cfg(cfg)
+    runner = build(cfg)
     for hook in hooks:
         runner.register_hook(hook)
     runner.train()
@@ -162,9 +145,9 @@ def test_weights_and_architecture_have_moved(results, folder):
 
 @pytest.mark.parametrize('form', FORMS)
 def test_two_ranks_see_the_images_of_one_process(results, form):
-    """Iteration by iteration, in either half, and no rank those of another."""
+    """Iteration by iteration, in either step, and no rank those of another."""
     first, second, alone = (result[form]['images'] for result in results)
-    assert len(first) == len(second) == len(alone) == 20
+    assert len(first) == len(second) == len(alone) == 12
     for mine, other, all_images in zip(first, second, alone):
         assert not set(mine) & set(other)
         assert sorted(mine + other) == sorted(all_images)

@@ -3,140 +3,110 @@
 import json
 import os
 
+import numpy as np
 import pytest
-from mmseg.registry import MODELS
-from small_search import build, search_config
+import torch
+from mmengine.hooks import Hook
+from mmseg.registry import MODELS, TASK_UTILS
+from small_search import build, search_config, split_state
 
 from mmseg_autodeeplab.arch import (
     Architecture,
+    alpha_entropy,
     alpha_probabilities,
+    beta_entropy,
     beta_probabilities,
     cost_tables,
     decode,
     expected_cost,
 )
-from mmseg_autodeeplab.search.gradient import ArchSearchHook
+from mmseg_autodeeplab.search.gradient import ArchTerm
+from mmseg_autodeeplab.search.history import read_history
+
+pytestmark = pytest.mark.run
 
 
-def logged_scalars(runner):
-    """The lines of training as they went to the visualizer's JSON file."""
-    file = os.path.join(
-        runner.work_dir,
-        runner.timestamp,
-        'vis_data',
-        f'{runner.timestamp}.json',
-    )
-    with open(file) as f:
-        return [json.loads(line) for line in f]
+def searched(tmp_path, *hooks, **kwargs):
+    runner = build(search_config(tmp_path, **kwargs))
+    for hook in hooks:
+        runner.register_hook(hook)
+    runner.train()
+    return runner
+
+
+def arrays(runner):
+    return [p.numpy() for p in runner.model.backbone.arch_parameters()]
+
+
+def logged(runner, kind='log'):
+    """The log, or the lines of training in the visualizer's JSON file."""
+    name = 'vis_data/' * (kind == 'json') + f'{runner.timestamp}.{kind}'
+    with open(os.path.join(runner.work_dir, runner.timestamp, name)) as f:
+        return f.read() if kind == 'log' else [json.loads(x) for x in f]
 
 
 def test_what_is_written_and_logged(tmp_path):
-    runner = build(search_config(tmp_path, max_iters=5, begin=2, interval=2))
-    runner.train()
-
+    runner = searched(tmp_path, max_iters=5, begin=2, interval=2)
     architecture = Architecture.load(tmp_path / 'work' / 'architecture.json')
-    alphas, betas = (
-        p.numpy() for p in runner.model.backbone.arch_parameters()
-    )
+    alphas, betas = arrays(runner)
     assert architecture == decode(alphas, betas)
     assert architecture.provenance['iteration'] == 5
     assert 'date' in architecture.provenance
 
-    log_dir = tmp_path / 'work' / runner.timestamp
-    log = (log_dir / f'{runner.timestamp}.log').read_text()
+    log = logged(runner)
     for iteration in (2, 4, 5):
         assert f'Architecture after {iteration} iterations:\npath ' in log
     assert 'Architecture after 3' not in log
     path = '-'.join(map(str, architecture.path))
     assert f'path {path}\ncell 2: ' in log
 
-    scalars = logged_scalars(runner)
+    scalars = logged(runner, 'json')
     keys = {'arch_loss', 'arch_lr', 'alpha_entropy', 'beta_entropy'}
     assert [keys <= set(line) for line in scalars] == [False] * 2 + [True] * 3
     assert scalars[-1]['arch_lr'] == 0.003
-    assert 2.0 < scalars[-1]['alpha_entropy'] <= 2.0795
+    assert scalars[-1]['alpha_entropy'] == alpha_entropy(alphas)
+    assert scalars[-1]['beta_entropy'] == beta_entropy(betas)
     assert scalars[-1]['arch_loss'] != scalars[-1]['loss']
 
-
-@pytest.mark.parametrize('ignore_last', [True, False])
-@pytest.mark.parametrize('interval', [1, 3, 9])
-def test_values_are_read_for_lines_of_the_log_alone(
-    tmp_path, monkeypatch, interval, ignore_last
-):
-    """An epoch has four batches; LoggerHook may write at its end, too."""
-    read = []
-    log = ArchSearchHook._log
-
-    def spy(self, runner):
-        read.append(runner.iter + 1)
-        log(self, runner)
-
-    monkeypatch.setattr(ArchSearchHook, '_log', spy)
-    cfg = search_config(tmp_path, max_iters=7)
-    cfg.train_dataloader.dataset.num_images = 16
-    cfg.default_hooks.logger.update(interval=interval, ignore_last=ignore_last)
-    runner = build(cfg)
-    runner.train()
-    assert len(runner.train_dataloader) == 4
-    lines = [line['step'] for line in logged_scalars(runner)]
-    assert (
-        lines
-        == {
-            (1, True): list(range(1, 8)),
-            (1, False): list(range(1, 8)),
-            (3, True): [3, 6],
-            (3, False): [3, 4, 6],
-            (9, True): [4],
-            (9, False): [4],
-        }[interval, ignore_last]
-    )
-    assert read == sorted({*lines, 7})
+    records = read_history(runner.work_dir)
+    assert [record.iteration for record in records] == [0, 2, 4, 5]
+    np.testing.assert_allclose(records[-1].alphas, alphas, atol=5e-9)
+    np.testing.assert_allclose(records[-1].betas, betas, atol=5e-9)
+    assert records[-1].architecture == architecture
+    assert (records[0].alphas == records[1].alphas).all()
+    assert records[0].notes['versions']['torch'] == torch.__version__
 
 
-@pytest.mark.parametrize('window_size', [2, 3, 10])
-def test_logged_losses_are_means(tmp_path, monkeypatch, window_size):
-    """Since the last line, or over the window if that is longer."""
-    losses = []
-    step = ArchSearchHook.step
-
-    def recorded(self, *args):
-        out = step(self, *args)
-        losses.append({name: float(value) for name, value in out.items()})
-        return out
-
-    monkeypatch.setattr(ArchSearchHook, 'step', recorded)
-    cost = dict(target=1e8, weight=2.0, shape=(65, 97))
-    cfg = search_config(tmp_path, max_iters=7, begin=1, cost=cost)
-    cfg.default_hooks.logger.interval = 3
-    cfg.train_dataloader.dataset.num_images = 16
-    cfg.log_processor.window_size = window_size
-    runner = build(cfg)
-    runner.train()
-    first, second = logged_scalars(runner)
-    assert (first['step'], second['step']) == (3, 6)
-    for name in ('arch_loss', 'arch_cost_loss'):
-        values = [loss[name] for loss in losses]
-        assert first[name] == pytest.approx(sum(values[:2]) / 2, rel=1e-5)
-        last = values[2:5] if window_size <= 3 else values[:5]
-        assert second[name] == pytest.approx(sum(last) / len(last), rel=1e-5)
-        # What the last line left out is not lost for those who read the hub.
-        hub = runner.message_hub.get_scalar(f'train/{name}')
-        assert len(hub.data[0]) == 6
-        assert hub.current() == pytest.approx(values[-1], rel=1e-6)
+def test_what_a_resumed_search_does_not_go_through_is_forgotten(tmp_path):
+    searched(tmp_path, max_iters=4, interval=1)
+    first = read_history(str(tmp_path / 'work'))
+    cfg = search_config(tmp_path, max_iters=5, interval=3)
+    cfg.load_from = str(tmp_path / 'work' / 'iter_2.pth')
+    cfg.resume = True
+    build(cfg).train()
+    second = read_history(str(tmp_path / 'work'))
+    assert [record.iteration for record in first] == [0, 1, 2, 3, 4]
+    assert [record.iteration for record in second] == [0, 1, 2, 3, 5]
+    for before, after in zip(first[:4], second):
+        assert (before.alphas == after.alphas).all()
+    # Where the run went on, it says with what.
+    assert 'versions' in second[2].notes and 'versions' not in second[3].notes
 
 
 def test_what_a_cost_adds(tmp_path):
-    cost = dict(target=1e5, quantity='parameters', filter_multiplier=4)
-    runner = build(search_config(tmp_path, max_iters=2, cost=cost))
-    runner.train()
-    alphas, betas = (
-        p.numpy() for p in runner.model.backbone.arch_parameters()
+    term = dict(
+        type='CostTerm',
+        target=1e5,
+        quantity='parameters',
+        filter_multiplier=4,
     )
+    runner = searched(tmp_path, max_iters=2, terms=[term])
     tables = cost_tables(1, 3, 'parameters', filter_multiplier=4)
+    alphas, betas = arrays(runner)
     expected = expected_cost(
         tables, alpha_probabilities(alphas), beta_probabilities(betas)
     )
-    line = logged_scalars(runner)[-1]
+    line = logged(runner, 'json')[-1]
     assert line['expected_cost'] == pytest.approx(expected, rel=1e-12)
     assert line['arch_cost_loss'] > 0
 
@@ -151,18 +121,71 @@ def test_what_a_cost_adds(tmp_path):
     )
 
 
-def test_an_earlier_result_is_kept(tmp_path):
-    cfg = search_config(tmp_path, max_iters=1)
-    os.makedirs(cfg.work_dir)
-    with open(os.path.join(cfg.work_dir, 'architecture.json'), 'w') as f:
-        f.write('precious')
-    build(cfg).train()
-    kept = [
-        file
-        for file in os.listdir(cfg.work_dir)
-        if file.startswith('architecture_')
+def test_the_old_spelling_is_the_same_search(tmp_path):
+    cost = dict(target=1e5, quantity='parameters', weight=9.0)
+    ends = [
+        arrays(searched(tmp_path, max_iters=2, **kwargs))
+        for kwargs in (
+            dict(cost=cost),
+            dict(terms=[dict(cost, type='CostTerm')]),
+            dict(),
+        )
     ]
-    assert len(kept) == 1
-    with open(os.path.join(cfg.work_dir, kept[0])) as f:
-        assert f.read() == 'precious'
-    Architecture.load(os.path.join(cfg.work_dir, 'architecture.json'))
+    assert (ends[0][1] == ends[1][1]).all()
+    assert (ends[0][1] != ends[2][1]).any()
+
+
+class SquareTerm(ArchTerm):
+    """Of a user's own: half the sum of the squares of the alphas."""
+
+    name = 'arch_square_loss'
+
+    def __call__(self, alphas, betas):
+        return 1000 * alphas.square().sum() / 2
+
+    def measures(self, alphas, betas):
+        return dict(sum_of_squares=float((alphas**2).sum()))
+
+    def measures_of(self, architecture):
+        return dict(length=len(architecture.path))
+
+
+class First(Hook):
+    def before_train(self, runner):
+        self.alphas = split_state(runner)[1]['alphas']
+
+
+def test_a_term_of_a_user(tmp_path):
+    """SGD on what this term adds to the gradient, 1000 times the alphas."""
+    cfg = dict(max_iters=1, optimizer=dict(type='SGD', lr=1e-3))
+    first = First()
+    ends = []
+    TASK_UTILS.register_module(module=SquareTerm)
+    try:
+        for terms in ([], [dict(type='SquareTerm')]):
+            runner = searched(tmp_path, first, terms=terms, **cfg)
+            ends.append(split_state(runner)[1]['alphas'])
+    finally:
+        del TASK_UTILS.module_dict['SquareTerm']
+    torch.testing.assert_close(
+        ends[0] - ends[1], first.alphas, rtol=1e-3, atol=1e-8
+    )
+    (line,) = logged(runner, 'json')
+    assert line['arch_square_loss'] == pytest.approx(
+        500 * first.alphas.square().sum().item()
+    )
+    assert line['sum_of_squares'] == pytest.approx(
+        ends[1].square().sum().item()
+    )
+    architecture = Architecture.load(tmp_path / 'work' / 'architecture.json')
+    assert architecture.provenance['metrics']['length'] == 3
+
+
+def test_an_earlier_result_is_kept(tmp_path):
+    work_dir = tmp_path / 'work'
+    work_dir.mkdir()
+    (work_dir / 'architecture.json').write_text('precious')
+    searched(tmp_path, max_iters=1)
+    (kept,) = work_dir.glob('architecture_*')
+    assert kept.read_text() == 'precious'
+    Architecture.load(work_dir / 'architecture.json')

@@ -16,7 +16,7 @@ from mmseg_autodeeplab.arch import (
     decode,
     transition_mask,
 )
-from mmseg_autodeeplab.search.history import append_record
+from mmseg_autodeeplab.search.history import append_record, count_changes
 from mmseg_autodeeplab.search.results import read_search
 from mmseg_autodeeplab.visualization.report import render_report
 
@@ -36,6 +36,11 @@ def test_numbers_of_the_page_are_those_of_the_logs(search_dir):
     assert rows['Losses: weights, part A'] == '50 (iteration 50)'
     assert rows['Losses: architecture, part B'] == '150 (iteration 50)'
     assert rows['Validation: mIoU'] == '12.345 (iteration 50)'
+    after, before = decode(*parameters(30)), decode(*parameters(15))
+    connections, layers = count_changes(before, after)
+    key = 'Choices changed since the time before'
+    assert rows[f'{key}: connections'] == f'{connections} (iteration 30)'
+    assert rows[f'{key}: layers'] == f'{layers} (iteration 30)'
     assert rows['Runs'] == '20260101_000000, 20260102_000000'
 
     backbone = MODELS.build(

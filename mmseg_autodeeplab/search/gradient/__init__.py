@@ -1,6 +1,8 @@
 """Search by gradient: the architecture step, its hook and its terms."""
 
 from .arch_search_hook import ArchSearchHook
+from .arch_step import ArchStep
 from .search_ema import SearchEMA
+from .terms import ArchTerm, CostTerm
 
-__all__ = ['ArchSearchHook', 'SearchEMA']
+__all__ = ['ArchSearchHook', 'ArchStep', 'ArchTerm', 'CostTerm', 'SearchEMA']

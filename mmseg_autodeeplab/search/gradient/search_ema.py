@@ -1,8 +1,12 @@
 """Averages of the weights of a search."""
 
+from mmengine.hooks import EMAHook
 from mmengine.model import ExponentialMovingAverage
+from mmengine.runner import Runner
 from mmseg.registry import MODELS
 from torch import nn
+
+from ...errors import UserError
 
 
 @MODELS.register_module()
@@ -28,3 +32,21 @@ class SearchEMA(ExponentialMovingAverage):
             model.backbone.arch_parameters(),
         ):
             copied.data.copy_(live.data)
+
+
+def refuse_other_averages(runner: Runner) -> None:
+    """Refuse averages of the architecture.
+
+    Raises:
+        UserError: An ``EMAHook`` averages by other means than ``SearchEMA``.
+    """
+    for hook in runner.hooks:
+        if isinstance(hook, EMAHook) and not isinstance(
+            hook.ema_model, SearchEMA
+        ):
+            raise UserError(
+                f'EMAHook with ema_type {type(hook.ema_model).__name__} '
+                'would average alphas and betas, and checkpoints would hold '
+                "the averages; set its ema_type to 'SearchEMA', which "
+                'averages the weights alone.'
+            )

@@ -1,0 +1,207 @@
+"""The step on the architecture: an object that needs no runner."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather, all_reduce_params
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import OPTIMIZERS
+from torch import Tensor, nn
+
+from ...arch import alpha_entropy, beta_entropy
+from ...errors import UserError
+from .terms import ArchTerm
+
+# The paper's (Sec. 4.1).
+OPTIMIZER = dict(type='Adam', lr=0.003, weight_decay=0.001)
+
+
+class ArchStep:
+    """Move the architecture parameters of a supernet by one batch.
+
+    First order (Auto-DeepLab, Sec. 4.1): only the gradients of the
+    architecture parameters are computed, on the bare model, and averaged over
+    the processes. Outside of the step these parameters need no gradient, so
+    neither the optimizer of the weights nor a data-parallel wrapper sees
+    them. The batch passes through the model as its mode is; in training mode
+    it moves batch norm's running statistics.
+
+    Args:
+        model (nn.Module): The segmentor, on its device and without a wrapper,
+            which would reduce or miss gradients of the weights. Its backbone
+            has ``arch_parameters()`` and ``architecture()``.
+        optim_wrapper (OptimWrapper): That of the weights, for its autocast.
+            Where that is of fp16, the step has a loss scaler of its own,
+            since sharing would update the weights' scale twice.
+        optimizer (dict): Config of the architecture's optimizer. Defaults to
+            the paper's, Adam with lr 0.003 and weight decay 0.001.
+        terms (Sequence[ArchTerm]): What joins the loss. Defaults to none.
+
+    Raises:
+        UserError: The model is no supernet.
+
+    Attributes:
+        backbone (nn.Module): The supernet.
+        params (list[nn.Parameter]): Alphas and betas.
+        terms (Sequence[ArchTerm]): What joins the loss.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optim_wrapper: OptimWrapper,
+        optimizer: dict = OPTIMIZER,
+        terms: Sequence[ArchTerm] = (),
+    ) -> None:
+        self.backbone = search_backbone(model)
+        self.params = self.backbone.arch_parameters()
+        self.terms = terms
+        self._model = model
+        self._autocast = optim_wrapper.optim_context
+        self._optimizer = OPTIMIZERS.build(dict(optimizer, params=self.params))
+        self._scaler = None
+        # bfloat16 has the range of float32.
+        if isinstance(optim_wrapper, AmpOptimWrapper) and (
+            optim_wrapper.cast_dtype != torch.bfloat16
+        ):
+            self._scaler = type(optim_wrapper.loss_scaler)()
+        for term in terms:
+            term.prepare(*self.params)
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the architecture."""
+        return self._optimizer.param_groups[0]['lr']
+
+    def step(self, batch: dict) -> dict[str, Tensor]:
+        """Take one step.
+
+        Args:
+            batch (dict): As it comes out of the loader.
+
+        Returns:
+            dict[str, Tensor]: The addends of the loss by their names in the
+            log, ``arch_loss`` first; scalars, still on the device.
+        """
+        model, params = self._model, self.params
+        with _differentiating(params, model):
+            with self._autocast(model):
+                data = model.data_preprocessor(batch, True)
+                loss, _ = model.parse_losses(model(**data, mode='loss'))
+            losses = dict(arch_loss=loss)
+            for term in self.terms:
+                # Outside of autocast: half precision ends at 65504.
+                losses[term.name] = term(*params)
+            total = sum(losses.values())
+            if self._scaler is not None:
+                total = self._scaler.scale(total)
+            grads = torch.autograd.grad(total, params)
+        all_reduce_params(grads, op='mean')
+        for param, grad in zip(params, grads):
+            param.grad = grad
+        if self._scaler is None:
+            self._optimizer.step()
+        else:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        return {name: value.detach() for name, value in losses.items()}
+
+    def arrays(self) -> list[np.ndarray]:
+        """Copies of alphas, (edges, primitives), and betas, (L, 4, 3)."""
+        return [p.detach().float().cpu().numpy() for p in self.params]
+
+    def measures(self) -> dict[str, float]:
+        """The entropies in nats, and what the terms measure."""
+        alphas, betas = self.arrays()
+        measures = dict(
+            alpha_entropy=alpha_entropy(alphas),
+            beta_entropy=beta_entropy(betas),
+        )
+        for term in self.terms:
+            measures.update(term.measures(alphas, betas))
+        return measures
+
+    def state_dict(self) -> dict:
+        """The state of the optimizer and, for fp16, of the scaler."""
+        state = dict(optimizer=self._optimizer.state_dict())
+        if self._scaler is not None:
+            state['scaler'] = self._scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go back to a state.
+
+        Args:
+            state (dict): As of :meth:`state_dict`; what else is in it is left
+                alone.
+        """
+        self._optimizer.load_state_dict(state['optimizer'])
+        if self._scaler is not None and 'scaler' in state:
+            self._scaler.load_state_dict(state['scaler'])
+
+    def check_agreement(self, iteration: int) -> None:
+        """Compare the architecture of every process with that of the first.
+
+        Waits for all processes, and for the device. All of them come to the
+        same result, so none is left waiting for one that stopped.
+
+        Args:
+            iteration (int): Iterations done, for the message.
+
+        Raises:
+            UserError: They are not the same, bit by bit.
+        """
+        values = torch.cat([p.detach().flatten() for p in self.params])
+        # As bytes: what is not a number would differ from itself.
+        first, *others = all_gather(values.view(torch.uint8))
+        differing = [
+            str(rank)
+            for rank, other in enumerate(others, 1)
+            if not torch.equal(first, other)
+        ]
+        if differing:
+            raise UserError(
+                f'After {iteration} iterations, alphas and betas on rank '
+                f'{", ".join(differing)} are not those on rank 0; make sure '
+                'that nothing but ArchSearchHook changes them, and resume '
+                'from the checkpoint before.'
+            )
+
+
+def search_backbone(model: nn.Module) -> nn.Module:
+    """The supernet in a segmentor.
+
+    Raises:
+        UserError: It has none.
+    """
+    backbone = getattr(model, 'backbone', None)
+    for method in ('arch_parameters', 'architecture'):
+        if not hasattr(backbone, method):
+            raise UserError(
+                f'ArchSearchHook needs a backbone with {method}(), but found '
+                f'{type(backbone).__name__}; use AutoDeepLabSupernet, or take '
+                'the hook out of custom_hooks.'
+            )
+    return backbone
+
+
+@contextmanager
+def _differentiating(
+    params: list[nn.Parameter], model: nn.Module
+) -> Iterator[None]:
+    """Build graphs for these parameters alone, not for the weights."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    for param in params:
+        param.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for param in params:
+            param.requires_grad_(False)
+        for weight in weights:
+            weight.requires_grad_(True)
