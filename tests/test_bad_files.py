@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from architectures import random_architecture
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from mmseg_autodeeplab.arch import Architecture, decode, random_architecture
+from mmseg_autodeeplab.arch import (
+    Architecture,
+    decode,
+)
 from mmseg_autodeeplab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,8 +189,6 @@ TEXT = json.dumps(GOOD)
         (TEXT.encode('utf-8-sig'), 'Unexpected UTF-8 BOM'),
         (TEXT.encode('utf-16'), "'utf-8' codec can't decode"),
         (b'[' * 10**5, 'is not valid JSON (maximum recursion depth'),
-        (TEXT[:-1] + ', "path": [4]}', "the key 'path' stands there twice"),
-        (TEXT.replace('"version": 1', '"version": true'), 'version is True'),
         (TEXT.replace('"version": 1', '"version": NaN'), 'version is nan'),
         (TEXT.replace('"version": 1', f'"version": 1{"0" * 5000}'), 'version'),
         (

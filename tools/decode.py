@@ -17,7 +17,6 @@ from mmseg_autodeeplab.arch import (
     RATES,
     Architecture,
     decode,
-    random_architecture,
 )
 from mmseg_autodeeplab.errors import UserError, one_line
 from mmseg_autodeeplab.files import write_atomically
@@ -180,9 +179,7 @@ def build_retrain_config(search: Config, architecture: Architecture) -> Config:
     cfg.model.data_preprocessor = search.model.data_preprocessor
     cfg.model.test_cfg = search.model.test_cfg
     backbone, head = cfg.model.backbone, cfg.model.decode_head
-    backbone.arch = dict(
-        cell=architecture.to_dict()['cell'], path=list(architecture.path)
-    )
+    backbone.arch = architecture.content()
     for key in ('num_classes', 'out_channels', 'ignore_index', 'loss_decode'):
         if key in search.model.decode_head:
             head[key] = search.model.decode_head[key]
@@ -213,13 +210,14 @@ def main():
     init_default_scope('mmseg')
     architecture, search = load_search(args.checkpoint)
     if args.random is not None:
-        architecture = random_architecture(
-            architecture.num_blocks, architecture.num_layers, args.random
-        ).with_provenance(checkpoint=osp.basename(args.checkpoint))
+        drawn = architecture.space().random(args.random)
+        architecture = drawn.with_provenance(
+            checkpoint=osp.basename(args.checkpoint)
+        )
     out_dir = args.out_dir or osp.join(osp.dirname(args.checkpoint), 'decoded')
     json_file = osp.join(out_dir, 'architecture.json')
     config_file = osp.join(out_dir, 'retrain.py')
-    drawings = drawing_files(out_dir)
+    drawings = drawing_files(architecture, out_dir)
     for file in (json_file, config_file, *drawings):
         if osp.exists(file) and not args.force:
             raise UserError(

@@ -1,6 +1,12 @@
 """Architectures as data: numpy only, no torch."""
 
-from .collapse import signs_of_collapse
+from .architecture import Architecture
+from .autodeeplab import (
+    AutoDeepLabArchitecture,
+    AutoDeepLabSpace,
+    Connection,
+    Stage,
+)
 from .cost import (
     QUANTITIES,
     CostTables,
@@ -17,29 +23,35 @@ from .decode import (
     decode_cell,
     decode_path,
 )
-from .genotype import Architecture, Connection, Stage
-from .sample import random_architecture
-from .search_space import (
-    PRIMITIVES,
+from .primitives import PRIMITIVES, Conv, Primitive, decodable, index_of
+from .trellis import (
+    DIRECTIONS,
+    MIN_LAYERS,
     RATES,
     block_edges,
-    count_cells,
     count_paths,
     incoming,
     levels_at,
+    num_blocks_of,
     num_edges,
     transition_mask,
 )
 from .zoo import ZOO, get_architecture
 
 __all__ = [
+    'DIRECTIONS',
+    'MIN_LAYERS',
     'PRIMITIVES',
     'QUANTITIES',
     'RATES',
     'ZOO',
     'Architecture',
+    'AutoDeepLabArchitecture',
+    'AutoDeepLabSpace',
     'Connection',
+    'Conv',
     'CostTables',
+    'Primitive',
     'Stage',
     'alpha_entropy',
     'alpha_probabilities',
@@ -47,18 +59,18 @@ __all__ = [
     'beta_probabilities',
     'block_edges',
     'cost_tables',
-    'count_cells',
     'count_paths',
+    'decodable',
     'decode',
     'decode_cell',
     'decode_path',
     'expected_cost',
     'get_architecture',
     'incoming',
+    'index_of',
     'levels_at',
+    'num_blocks_of',
     'num_edges',
     'one_hot',
-    'random_architecture',
-    'signs_of_collapse',
     'transition_mask',
 ]

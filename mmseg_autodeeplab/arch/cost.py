@@ -26,16 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import UserError
-from .genotype import Architecture
-from .search_space import (
-    DIRECTIONS,
-    NONE,
-    NUM_LEVELS,
-    PRIMITIVES,
-    RATES,
-    block_edges,
-    num_edges,
-)
+from .autodeeplab import AutoDeepLabArchitecture
+from .primitives import PRIMITIVES, Primitive, index_of
+from .trellis import DIRECTIONS, NUM_LEVELS, RATES, block_edges, num_edges
 
 QUANTITIES = ('multiply_adds', 'parameters')
 
@@ -152,16 +145,15 @@ def cost_tables(
                 for state, edge in enumerate(block_edges(block)):
                     stride = 2 if c > b and state < 2 else 1
                     operations[b, c, edge] = [
-                        2 * count.operation(name, widths[c], stride, RATES[c])
-                        for name in PRIMITIVES
+                        2 * count.operation(row, widths[c], stride, RATES[c])
+                        for row in PRIMITIVES.values()
                     ]
 
     same_block = np.zeros((num_edges(num_blocks),) * 2)
     for block in range(num_blocks):
         edges = block_edges(block)
         same_block[edges.start : edges.stop, edges.start : edges.stop] = 1
-    some = np.ones(len(PRIMITIVES))
-    some[NONE] = 0
+    some = [float(row.is_decodable) for row in PRIMITIVES.values()]
     start = np.zeros(NUM_LEVELS)
     start[0] = 1
     return CostTables(
@@ -170,7 +162,7 @@ def cost_tables(
         prev_entries,
         operations,
         same_block,
-        some,
+        np.array(some),
         targets,
         start,
     )
@@ -211,7 +203,9 @@ def expected_cost(
     )
 
 
-def one_hot(architecture: Architecture) -> tuple[np.ndarray, np.ndarray]:
+def one_hot(
+    architecture: AutoDeepLabArchitecture,
+) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities under which an architecture is the only one.
 
     An edge of the cell carries its primitive, or ``none``, with probability
@@ -224,9 +218,9 @@ def one_hot(architecture: Architecture) -> tuple[np.ndarray, np.ndarray]:
     alphas = np.zeros((num_edges(architecture.num_blocks), len(PRIMITIVES)))
     for b, block in enumerate(architecture.cell):
         for state, op in block:
-            alphas[block_edges(b)[state], PRIMITIVES.index(op)] += 1
+            alphas[block_edges(b)[state], index_of(op)] += 1
     alphas /= alphas.sum(1, keepdims=True).clip(1)
-    alphas[:, NONE] = 1 - alphas.sum(1)
+    alphas[:, index_of('none')] = 1 - alphas.sum(1)
     betas = np.zeros((architecture.num_layers, NUM_LEVELS, len(DIRECTIONS)))
     source = 0
     for layer, level in enumerate(architecture.levels):
@@ -257,14 +251,11 @@ class _Counter:
         return self.convolution(inputs, outputs, kernel, rate) + norm
 
     def operation(
-        self, name: str, channels: int, stride: int, rate: int
+        self, primitive: Primitive, channels: int, stride: int, rate: int
     ) -> int:
-        if name in ('sep_conv_3x3', 'sep_conv_5x5'):
-            # A depthwise convolution: every channel has one input.
-            depthwise = self.convolution(1, channels, int(name[-1]), rate)
-            return 2 * (depthwise + self.unit(channels, channels, 1, rate))
-        if name in ('atrous_conv_3x3', 'atrous_conv_5x5'):
-            return self.unit(channels, channels, int(name[-1]), rate)
-        if name == 'skip_connect' and stride == 2:
-            return self.unit(channels, channels, 1, rate)
-        return 0
+        return sum(
+            (self.unit if conv.norm else self.convolution)(
+                1 if conv.depthwise else channels, channels, conv.kernel, rate
+            )
+            for conv in primitive.convs_at(stride)
+        )

@@ -7,12 +7,11 @@ from typing import Optional
 
 import numpy as np
 
-from .genotype import Architecture, Connection
-from .search_space import (
+from .autodeeplab import AutoDeepLabArchitecture, Connection
+from .primitives import PRIMITIVES
+from .trellis import (
     DIRECTIONS,
-    NONE,
     NUM_LEVELS,
-    PRIMITIVES,
     RATES,
     block_edges,
     num_blocks_of,
@@ -64,7 +63,9 @@ def decode_cell(alphas: np.ndarray) -> tuple:
         tuple: One pair of :class:`Connection` per block.
     """
     probabilities = alpha_probabilities(alphas)
-    probabilities[:, NONE] = -1
+    names = list(PRIMITIVES)
+    undecodable = [not row.is_decodable for row in PRIMITIVES.values()]
+    probabilities[:, undecodable] = -1
     best = probabilities.argmax(1)
     strength = probabilities.max(1)
     cell = []
@@ -73,7 +74,7 @@ def decode_cell(alphas: np.ndarray) -> tuple:
         order = np.argsort(-strength[edges], kind='stable')[:2]
         cell.append(
             tuple(
-                Connection(int(state), PRIMITIVES[best[edges[state]]])
+                Connection(int(state), names[best[edges[state]]])
                 for state in order
             )
         )
@@ -117,9 +118,9 @@ def decode_path(betas: np.ndarray) -> tuple[int, ...]:
 
 def decode(
     alphas: np.ndarray, betas: np.ndarray, provenance: Optional[dict] = None
-) -> Architecture:
-    """Decode both levels into an :class:`Architecture`."""
-    return Architecture(
+) -> AutoDeepLabArchitecture:
+    """Decode both levels into an :class:`AutoDeepLabArchitecture`."""
+    return AutoDeepLabArchitecture(
         decode_cell(alphas), decode_path(betas), provenance or {}
     )
 

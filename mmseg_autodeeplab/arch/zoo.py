@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Union
 
 from ..errors import UserError
-from .genotype import Architecture, Connection, short
+from .architecture import Architecture, Kind, short
+from .autodeeplab import AutoDeepLabArchitecture, Connection
 
 ZOO = {
     # hnasnet in the authors' code (tensorflow/models, research/deeplab):
     # the one architecture behind Auto-DeepLab-S, -M and -L, which differ in
     # the filter multiplier alone (20, 32, 48).
-    'autodeeplab': Architecture(
+    'autodeeplab': AutoDeepLabArchitecture(
         cell=(
             (Connection(1, 'atrous_conv_5x5'), Connection(0, 'sep_conv_3x3')),
             (Connection(1, 'sep_conv_3x3'), Connection(0, 'atrous_conv_3x3')),
@@ -26,27 +27,31 @@ ZOO = {
 }
 
 
-def get_architecture(arch: Union[str, Mapping, Architecture]) -> Architecture:
+def get_architecture(
+    arch: Union[str, Mapping, Architecture], kind: type[Kind] = Architecture
+) -> Kind:
     """Resolve an ``arch=`` argument.
 
     Args:
         arch (str | dict | Architecture): A name in the zoo, the path of a
             JSON file, or the content of one.
+        kind (type): The kind that it has to be of. Defaults to any.
 
     Raises:
-        UserError: If it is none of these.
+        UserError: If it is none of these, or of another kind.
     """
-    if isinstance(arch, Architecture):
-        return arch
     if isinstance(arch, Mapping):
-        return Architecture.from_dict(arch, where='arch')
+        return kind.from_dict(arch, where='arch')
+    names = [name for name, found in ZOO.items() if isinstance(found, kind)]
     if isinstance(arch, str):
-        if arch in ZOO:
+        if arch in names:
             return ZOO[arch]
         if arch.endswith('.json'):
-            return Architecture.load(arch)
+            return kind.load(arch)
+    if isinstance(arch, kind):
+        return arch
     raise UserError(
         f'arch is {short(arch)}, but must be a name in the zoo '
-        f'({", ".join(ZOO)}), the path of a .json file or a dict with cell '
-        'and path.'
+        f'({", ".join(names)}), the path of a .json file or the content of '
+        'one.'
     )

@@ -2,6 +2,7 @@
 
 import io
 import os.path as osp
+from collections.abc import Callable
 
 import matplotlib as mpl
 import numpy as np
@@ -13,21 +14,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Rectangle
 from matplotlib.path import Path
 
-from ..arch import RATES, Architecture, incoming, levels_at
+from ..arch import (
+    PRIMITIVES,
+    RATES,
+    Architecture,
+    AutoDeepLabArchitecture,
+    incoming,
+    levels_at,
+)
+from ..errors import UserError
 from ..files import write_atomically
 from .cell_layout import BOX, INPUT_WIDTH, CellLayout, Points
-from .heat_map import HeatMap, alpha_map, beta_map, operation_name
+from .heat_map import HeatMap, alpha_map, beta_map
 
 FORMATS = ('svg', 'png')
-# Okabe and Ito's colours, which everyone tells apart, by the first word of a
-# primitive.
-COLORS = dict(
-    max='#F0E442',
-    avg='#F0E442',
-    skip='#DDDDDD',
-    sep='#7CC4EC',
-    atrous='#F2B233',
-)
 INK, FAINT, CHOSEN = '#222222', '#B8B8B8', '#0072B2'
 # Of probabilities; the lowest can be told from white, where nothing is.
 SHADES = mpl.colormaps['Blues'](np.linspace(0.08, 1, 64))
@@ -37,7 +37,7 @@ INCHES = 0.13  # per unit
 SUM_RADIUS = 0.9
 
 
-def draw_cell(architecture: Architecture) -> Figure:
+def draw_cell(architecture: AutoDeepLabArchitecture) -> Figure:
     """Draw the cell as a graph, from its inputs to its output.
 
     A block is its two primitives and their sum, with the index of the state
@@ -45,7 +45,7 @@ def draw_cell(architecture: Architecture) -> Figure:
     faint.
 
     Args:
-        architecture (Architecture): What to draw.
+        architecture (AutoDeepLabArchitecture): What to draw.
 
     Returns:
         Figure: The picture.
@@ -85,18 +85,18 @@ def _draw_block(ax: Axes, layout: CellLayout, block: int) -> None:
         points = layout.wire(connection.input, depth)
         _draw_wire(ax, [*points, (left, height)], INK, zorder=2)
         _draw_wire(ax, [(left + BOX[0], height), (x, y)], INK, zorder=2)
-        color = COLORS[connection.op.partition('_')[0]]
-        _box(ax, left, height, *BOX, color)
-        _text(ax, left + BOX[0] / 2, height, operation_name(connection.op))
+        primitive = PRIMITIVES[connection.op]
+        _box(ax, left, height, *BOX, primitive.color)
+        _text(ax, left + BOX[0] / 2, height, primitive.label)
     ax.add_patch(Circle((x, y), SUM_RADIUS, fc='white', ec=INK, zorder=3))
     _text(ax, x, y, f'{state}')
 
 
-def draw_path(architecture: Architecture) -> Figure:
+def draw_path(architecture: AutoDeepLabArchitecture) -> Figure:
     """Draw the path on the trellis of all paths, as in the paper's Figure 3.
 
     Args:
-        architecture (Architecture): What to draw.
+        architecture (AutoDeepLabArchitecture): What to draw.
 
     Returns:
         Figure: The picture: the stem and the layers, counted from 1, from
@@ -209,23 +209,38 @@ def _draw_heat_map(
     return fig
 
 
-def drawing_files(out_dir: str) -> list[str]:
+def drawings_of(architecture: Architecture) -> dict[str, Callable]:
+    """The functions that draw an architecture of this kind, by name.
+
+    Raises:
+        UserError: No drawing is known for the kind.
+    """
+    for kind, drawings in DRAWINGS.items():
+        if isinstance(architecture, kind):
+            return drawings
+    raise UserError(
+        f'An architecture of schema {architecture.schema!r} cannot be drawn; '
+        f'{" and ".join(repr(kind.schema) for kind in DRAWINGS)} can.'
+    )
+
+
+def drawing_files(architecture: Architecture, out_dir: str) -> list[str]:
     """What :func:`save_drawings` writes into a folder."""
     return [
         osp.join(out_dir, f'{name}.{kind}')
-        for name in DRAWINGS
+        for name in drawings_of(architecture)
         for kind in FORMATS
     ]
 
 
 def save_drawings(architecture: Architecture, out_dir: str) -> None:
-    """Write cell and path as SVG and PNG, each complete or not at all.
+    """Write what is drawn as SVG and PNG, each complete or not at all.
 
     Args:
-        architecture (Architecture): What to draw.
+        architecture (Architecture): What to draw, such as cell and path.
         out_dir (str): Folder; made if it does not exist.
     """
-    for name, draw in DRAWINGS.items():
+    for name, draw in drawings_of(architecture).items():
         figure = draw(architecture)
         for kind in FORMATS:
             file = osp.join(out_dir, f'{name}.{kind}')
@@ -318,4 +333,5 @@ def _draw_wire(ax: Axes, points: Points, color: str, zorder: int = 2) -> None:
     ax.add_patch(PathPatch(path, fc='none', ec=color, lw=1, zorder=zorder))
 
 
-DRAWINGS = dict(cell=draw_cell, path=draw_path)
+# What is drawn of each kind of architectures.
+DRAWINGS = {AutoDeepLabArchitecture: dict(cell=draw_cell, path=draw_path)}

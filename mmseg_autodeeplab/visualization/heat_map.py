@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arch import (
+    DIRECTIONS,
     PRIMITIVES,
     RATES,
     alpha_probabilities,
@@ -12,9 +13,9 @@ from ..arch import (
     block_edges,
     decode_cell,
     decode_path,
+    index_of,
     transition_mask,
 )
-from ..arch.search_space import DIRECTIONS
 
 
 class HeatMap(NamedTuple):
@@ -48,9 +49,9 @@ def alpha_map(alphas: np.ndarray) -> HeatMap:
         edges = block_edges(block)
         rows += [f'block {block + 2} ← state {n}' for n in range(len(edges))]
         for connection in pair:
-            column = PRIMITIVES.index(connection.op)
+            column = index_of(connection.op)
             chosen[edges[connection.input], column] = True
-    columns = [operation_name(op) for op in PRIMITIVES]
+    columns = [row.label for row in PRIMITIVES.values()]
     return HeatMap(rows, columns, values, chosen)
 
 
@@ -81,11 +82,3 @@ def beta_map(betas: np.ndarray) -> HeatMap:
         values[:, sources, directions].T,
         chosen[:, sources, directions].T,
     )
-
-
-def operation_name(op: str) -> str:
-    """A primitive's name for people: ``atrous conv 5×5``."""
-    kind, _, size = op.rpartition('_')
-    if op == 'skip_connect':
-        return 'skip'
-    return f'{kind.replace("_", " ")} {size.replace("x", "×")}'.strip()

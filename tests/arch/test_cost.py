@@ -7,21 +7,21 @@ import itertools
 
 import numpy as np
 import pytest
+from architectures import random_architecture
 
 from mmseg_autodeeplab.arch import (
-    PRIMITIVES,
     QUANTITIES,
     ZOO,
-    Architecture,
+    AutoDeepLabArchitecture,
     alpha_probabilities,
     beta_probabilities,
     block_edges,
     cost_tables,
     count_paths,
+    decodable,
     expected_cost,
     num_edges,
     one_hot,
-    random_architecture,
 )
 
 SMALL = dict(filter_multiplier=3, stem_channels=2, in_channels=1)
@@ -45,7 +45,7 @@ def all_paths(num_layers):
 def test_a_network_that_is_counted_by_hand():
     """One block, 8-4, an image of 5 x 9: 15, 6 and 2 pixels at 2, 4, 8."""
     cells = [[(0, 'skip_connect'), (1, 'sep_conv_3x3')]]
-    arch = Architecture(
+    arch = AutoDeepLabArchitecture(
         [[dict(input=i, op=op) for i, op in block] for block in cells], [8, 4]
     )
     stem = 1 * 2 * 9 * 15 + 2 * 2 * 9 * 15 + 2 * 4 * 9 * 6
@@ -80,7 +80,7 @@ def test_it_is_the_mean_over_all_paths(num_blocks, num_layers, quantity):
     cell = random_architecture(num_blocks, 1, 0).cell
     mean, total = 0, 0
     for path in all_paths(num_layers):
-        chosen = one_hot(Architecture(cell, path))[1]
+        chosen = one_hot(AutoDeepLabArchitecture(cell, path))[1]
         probability = betas[chosen > 0].prod()
         mean += probability * expected_cost(tables, alphas, chosen)
         total += probability
@@ -104,7 +104,9 @@ def test_a_relaxed_block_is_twice_the_mean_of_its_edges(path, quantity):
     )
 
     def cost(cell):
-        return expected_cost(tables, *one_hot(Architecture(cell, path)))
+        return expected_cost(
+            tables, *one_hot(AutoDeepLabArchitecture(cell, path))
+        )
 
     def block_of(state, op):
         return [dict(input=state, op=op)] * 2
@@ -116,12 +118,12 @@ def test_a_relaxed_block_is_twice_the_mean_of_its_edges(path, quantity):
         edges = block_edges(block)
         weighted = 0
         for state, edge in enumerate(edges):
-            for k, op in enumerate(PRIMITIVES[1:], 1):
+            for k, op in enumerate(decodable(), 1):
                 cell = list(free)
                 cell[block] = block_of(state, op)
                 weighted += alphas[edge, k] * (cost(cell) - cost(free))
         expected += weighted / (1 - alphas[list(edges), 0]).sum()
-    betas = one_hot(Architecture(free, path))[1]
+    betas = one_hot(AutoDeepLabArchitecture(free, path))[1]
     found = expected_cost(tables, alphas, betas)
     assert found == pytest.approx(expected, rel=1e-12)
 

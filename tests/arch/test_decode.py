@@ -49,7 +49,9 @@ def brute_force_block(alphas, block):
     ranked = sorted(pairs, key=lambda pair: -probabilities[pair])
     first = ranked[0]
     second = next(pair for pair in ranked if pair[0] != first[0])
-    return tuple((state, PRIMITIVES[op]) for state, op in (first, second))
+    return tuple(
+        (state, list(PRIMITIVES)[op]) for state, op in (first, second)
+    )
 
 
 @pytest.mark.parametrize('num_layers', range(1, 9))

@@ -9,7 +9,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import HOOKS, MODELS
 from torch import nn
 
-from mmseg_autodeeplab.arch import Architecture, Connection
+from mmseg_autodeeplab.arch import AutoDeepLabArchitecture, Connection
 from mmseg_autodeeplab.engine import ScheduledDropPathHook
 from mmseg_autodeeplab.engine.hooks.drop_path_hook import keep_probability
 from mmseg_autodeeplab.models.layers import Cell
@@ -66,7 +66,7 @@ def test_it_stays_where_it_ends():
 
 def one_block_cell(*operations):
     block = tuple(Connection(i, op) for i, op in enumerate(operations))
-    architecture = Architecture([block], [4, 4, 4])
+    architecture = AutoDeepLabArchitecture([block], [4, 4, 4])
     return Cell(architecture.cell, 4, 4, 4, 1, dict(type='BN'), True)
 
 

@@ -12,7 +12,7 @@ from mmengine.runner import Runner, ValLoop
 from small_search import search_config
 from torch import distributed
 
-from mmseg_autodeeplab.arch import Architecture, Connection
+from mmseg_autodeeplab.arch import AutoDeepLabArchitecture, Connection
 from mmseg_autodeeplab.engine import ScheduledDropPathHook, SeededDataset
 
 pytestmark = pytest.mark.run
@@ -170,7 +170,7 @@ def drop_path_config(tmp_path, name, resume_from=None):
     block = (Connection(1, 'sep_conv_3x3'), Connection(0, 'max_pool_3x3'))
     cfg.model.backbone = dict(
         type='AutoDeepLab',
-        arch=Architecture([block], [4, 4, 8]).to_dict(),
+        arch=AutoDeepLabArchitecture([block], [4, 4, 8]).to_dict(),
         filter_multiplier=2,
         stem_channels=4,
     )

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from architectures import random_architecture
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from small_networks import ARCHITECTURE
@@ -9,7 +10,7 @@ from tester import BackboneTester
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmseg_autodeeplab.arch import Architecture, random_architecture
+from mmseg_autodeeplab.arch import AutoDeepLabArchitecture
 
 init_default_scope('mmseg')
 BN = dict(type='BN')
@@ -176,7 +177,9 @@ def test_out_indices_are_stages():
 
 
 def test_the_stem_is_the_low_level_feature_of_a_path_that_leaves_at_once():
-    arch = Architecture(random_architecture(2, 6, 0).cell, (8, 16, 16, 8))
+    arch = AutoDeepLabArchitecture(
+        random_architecture(2, 6, 0).cell, (8, 16, 16, 8)
+    )
     net = backbone(arch, filter_multiplier=4, stem_channels=6)
     low, final = net(torch.randn(2, 3, 64, 64))
     assert net.out_channels == [12, 16]
@@ -185,7 +188,9 @@ def test_the_stem_is_the_low_level_feature_of_a_path_that_leaves_at_once():
 
 @pytest.mark.parametrize('out_indices', [(0, 1, 2, 3), (-4,), ()])
 def test_more_stages_than_the_path_has(out_indices):
-    arch = Architecture(random_architecture(2, 6, 0).cell, (4, 8, 4))
+    arch = AutoDeepLabArchitecture(
+        random_architecture(2, 6, 0).cell, (4, 8, 4)
+    )
     with pytest.raises(ValueError, match='4-8-4 has 3 stages'):
         backbone(arch, out_indices=out_indices)
 

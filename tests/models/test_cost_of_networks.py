@@ -2,22 +2,22 @@
 
 import pytest
 import torch
+from architectures import random_architecture
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_autodeeplab.arch import (
     ZOO,
-    Architecture,
+    AutoDeepLabArchitecture,
     Connection,
     cost_tables,
     expected_cost,
     one_hot,
-    random_architecture,
 )
 
 init_default_scope('mmseg')
-SAME_STATE = Architecture(
+SAME_STATE = AutoDeepLabArchitecture(
     [
         [Connection(0, 'skip_connect'), Connection(0, 'atrous_conv_3x3')],
         [Connection(2, 'sep_conv_5x5'), Connection(2, 'sep_conv_5x5')],

@@ -1,4 +1,4 @@
-"""The fused form of the supernet against the clear one."""
+"""The fused form of the supernet against the reference form."""
 
 import copy
 
@@ -28,13 +28,13 @@ def supernet(form, num_layers=4, num_blocks=2, filter_multiplier=2, **kwargs):
 
 
 def pair(dtype=torch.double, **kwargs):
-    """The clear and the fused form with the same, far from fresh, state."""
+    """Both forms with the same, far from fresh, state."""
     torch.manual_seed(0)
-    clear = supernet('reference', **kwargs).to(dtype)
-    for p in clear.arch_parameters():
+    reference = supernet('reference', **kwargs).to(dtype)
+    for p in reference.arch_parameters():
         p.data = torch.randn_like(p)
         p.requires_grad_(True)
-    for m in clear.modules():
+    for m in reference.modules():
         if isinstance(m, nn.BatchNorm2d):
             m.running_mean.normal_()
             m.running_var.uniform_(0.5, 2)
@@ -42,13 +42,13 @@ def pair(dtype=torch.double, **kwargs):
                 nn.init.normal_(m.weight)
                 nn.init.normal_(m.bias)
     fused = supernet('fused', **kwargs).to(dtype)
-    fused.load_state_dict(clear.state_dict())
+    fused.load_state_dict(reference.state_dict())
     for p in fused.arch_parameters():
         p.requires_grad_(True)
-    return clear, fused
+    return reference, fused
 
 
-def clear_gradients(net):
+def gradients(net):
     """Gradients of all parameters, under the keys of the state dict."""
     twin = copy.deepcopy(net)
     for copied, p in zip(twin.parameters(), net.parameters()):
@@ -122,17 +122,21 @@ def test_gradients_with_kinks_in_single_precision(
 ):
     """Shallow or narrow: no rounding of the fused form crosses a kink.
 
-    One of the clear form may; its distance from double precision is allowed.
+    One of the reference form may: its distance from double precision is the
+    least bound.
     """
-    clear, fused = pair(
+    reference, fused = pair(
         torch.float, num_layers=num_layers, num_blocks=num_blocks
     )
-    exact = copy.deepcopy(clear).double()
+    exact = copy.deepcopy(reference).double()
     x = torch.randn(2, 3, *size)
-    compare_outputs_and_statistics(clear, fused, mode, x, 1e-5, 1e-6)
+    compare_outputs_and_statistics(reference, fused, mode, x, 1e-5, 1e-6)
     run(exact.train(mode == 'train'), x.double())
-    found, expected = clear_gradients(fused), clear_gradients(clear)
-    exact = clear_gradients(exact)
+    found, expected = (
+        gradients(fused),
+        gradients(reference),
+    )
+    exact = gradients(exact)
     assert found.keys() == expected.keys()
     for key in expected:
         rounding = error(expected[key], exact[key])
@@ -158,10 +162,10 @@ class TestWholeGrid:
 
 
 def compare(num_layers, num_blocks, size, mode):
-    clear, fused = pair(num_layers=num_layers, num_blocks=num_blocks)
+    reference, fused = pair(num_layers=num_layers, num_blocks=num_blocks)
     x = torch.randn(2, 3, *size, dtype=torch.double)
-    compare_outputs_and_statistics(clear, fused, mode, x, 1e-10, 1e-10)
-    compare_gradients(clear, fused, 1e-10)
+    compare_outputs_and_statistics(reference, fused, mode, x, 1e-10, 1e-10)
+    compare_gradients(reference, fused, 1e-10)
 
 
 def compare_in_single_precision(
@@ -170,7 +174,7 @@ def compare_in_single_precision(
     """Gradients are compared without the kinks of ReLU and maximum.
 
     At a kink, a rounding decides which way a gradient goes. In deep networks
-    the clear form differs by more than 1e-4 from itself, in most of its
+    the reference form differs by more than 1e-4 from itself, in most of its
     weights, as soon as the convolutions sum up in another order.
     """
     # With fewer channels, some weights in front of a norm have hardly any
@@ -178,14 +182,14 @@ def compare_in_single_precision(
     net = dict(
         num_layers=num_layers, num_blocks=num_blocks, filter_multiplier=4
     )
-    clear, fused = pair(torch.float, **net)
+    reference, fused = pair(torch.float, **net)
     x = torch.randn(2, 3, *size)
-    compare_outputs_and_statistics(clear, fused, mode, x, 1e-5, 1e-6)
+    compare_outputs_and_statistics(reference, fused, mode, x, 1e-5, 1e-6)
 
     remove_kinks(monkeypatch)
-    clear, fused = pair(torch.float, **net)
-    compare_outputs_and_statistics(clear, fused, mode, x, 1e-5, 1e-6)
-    compare_gradients(clear, fused, 1e-4)
+    reference, fused = pair(torch.float, **net)
+    compare_outputs_and_statistics(reference, fused, mode, x, 1e-5, 1e-6)
+    compare_gradients(reference, fused, 1e-4)
 
 
 def remove_kinks(monkeypatch):
@@ -200,12 +204,14 @@ def remove_kinks(monkeypatch):
     monkeypatch.setattr(F, 'max_pool2d', average)
 
 
-def compare_outputs_and_statistics(clear, fused, mode, x, bound, of_running):
-    for net in (clear, fused):
+def compare_outputs_and_statistics(
+    reference, fused, mode, x, bound, of_running
+):
+    for net in (reference, fused):
         net.train(mode == 'train')
-    for found, expected in zip(run(fused, x), run(clear, x)):
+    for found, expected in zip(run(fused, x), run(reference, x)):
         assert error(found, expected) < bound
-    expected = clear.state_dict()
+    expected = reference.state_dict()
     for key, value in fused.state_dict().items():
         if key.endswith(('running_mean', 'running_var')):
             assert (value - expected[key]).abs().max() < of_running
@@ -213,35 +219,41 @@ def compare_outputs_and_statistics(clear, fused, mode, x, bound, of_running):
             assert value == expected[key]
 
 
-def compare_gradients(clear, fused, bound):
-    found, expected = clear_gradients(fused), clear_gradients(clear)
+def compare_gradients(reference, fused, bound):
+    found, expected = (
+        gradients(fused),
+        gradients(reference),
+    )
     assert found.keys() == expected.keys()
     for key in expected:
         assert error(found[key], expected[key]) < bound, key
 
 
 def test_affine_norm_is_the_same_too():
-    clear, fused = pair(
+    reference, fused = pair(
         num_blocks=3, norm_cfg=dict(type='BN', affine=True, momentum=0.3)
     )
     x = torch.randn(2, 3, 65, 65, dtype=torch.double)
-    for found, expected in zip(run(fused, x), run(clear, x)):
+    for found, expected in zip(run(fused, x), run(reference, x)):
         assert error(found, expected) < 1e-10
-    found, expected = clear_gradients(fused), clear_gradients(clear)
+    found, expected = (
+        gradients(fused),
+        gradients(reference),
+    )
     for key in expected:
         assert error(found[key], expected[key]) < 1e-10
     torch.testing.assert_close(
-        dict(fused.state_dict()), dict(clear.state_dict())
+        dict(fused.state_dict()), dict(reference.state_dict())
     )
 
 
-def test_state_dicts_have_the_keys_of_the_clear_form():
-    clear, fused = supernet('reference'), supernet('fused')
-    shapes = {k: v.shape for k, v in clear.state_dict().items()}
+def test_state_dicts_have_the_keys_of_the_reference_form():
+    reference, fused = supernet('reference'), supernet('fused')
+    shapes = {k: v.shape for k, v in reference.state_dict().items()}
     assert {k: v.shape for k, v in fused.state_dict().items()} == shapes
     # And far fewer tensors for the optimiser to go through.
     count = len(list(fused.parameters()))
-    assert count < len(list(clear.parameters())) / 3
+    assert count < len(list(reference.parameters())) / 3
 
 
 @pytest.mark.parametrize('load', ['torch', 'mmengine'])
@@ -295,7 +307,7 @@ def test_the_views_of_a_state_dict_are_the_weights():
         dict(type='BN', momentum=None),
     ],
 )
-def test_other_norms_need_the_clear_form(norm_cfg):
+def test_other_norms_need_the_reference_form(norm_cfg):
     with pytest.raises(ValueError, match="form='reference'") as failure:
         supernet('fused', norm_cfg=norm_cfg)
     assert '\n' not in str(failure.value)
@@ -309,7 +321,7 @@ def test_no_other_form():
 
 @pytest.mark.parametrize('form', ['reference', 'fused'])
 def test_checkpointing_changes_nothing_but_memory(form):
-    """In both halves; the second run leaves running statistics alone."""
+    """In both steps; the second run leaves running statistics alone."""
     torch.manual_seed(0)
     kept = supernet(form, num_blocks=3)
     rerun = supernet(form, num_blocks=3, with_cp=True)
@@ -333,23 +345,24 @@ def test_checkpointing_changes_nothing_but_memory(form):
 
 @pytest.mark.parametrize('memory_format', ['contiguous', 'channels_last'])
 def test_bfloat16_and_channels_last(memory_format):
-    """Other precision and layout, close to the clear form in both halves."""
-    clear, fused = pair(torch.float, num_blocks=3)
+    """Other precision and layout, close to the reference form."""
+    reference, fused = pair(torch.float, num_blocks=3)
     x = torch.randn(2, 3, 64, 65)
     if memory_format == 'channels_last':
         fused = fused.to(memory_format=torch.channels_last)
         for found, expected in zip(
-            run(fused, x.to(memory_format=torch.channels_last)), run(clear, x)
+            run(fused, x.to(memory_format=torch.channels_last)),
+            run(reference, x),
         ):
             assert error(found, expected) < 1e-5
         return
     with torch.autocast('cpu', torch.bfloat16):
-        found, expected = fused(x), clear(x)
+        found, expected = fused(x), reference(x)
         assert all(out.dtype == torch.bfloat16 for out in found)
         loss = sum(out.float().square().mean() for out in found)
     arch = torch.autograd.grad(loss, fused.arch_parameters())
     assert all(grad.isfinite().all() for grad in arch)
-    for out, other, exact in zip(found, expected, clear(x)):
+    for out, other, exact in zip(found, expected, reference(x)):
         # The forms round at other places, by as much.
         assert error(out.float(), exact) < 2 * error(other.float(), exact)
 
@@ -381,15 +394,18 @@ def test_partial_channels_by_hand():
 
 @pytest.mark.parametrize('partial_channels', [2, 4])
 def test_partial_channels_are_the_same_in_both_forms(partial_channels):
-    clear, fused = pair(
+    reference, fused = pair(
         num_blocks=3, filter_multiplier=4, partial_channels=partial_channels
     )
     x = torch.randn(2, 3, 65, 49, dtype=torch.double)
-    for found, expected in zip(run(fused, x), run(clear, x)):
+    for found, expected in zip(run(fused, x), run(reference, x)):
         assert error(found, expected) < 1e-10
-    found, expected = clear_gradients(fused), clear_gradients(clear)
+    found, expected = (
+        gradients(fused),
+        gradients(reference),
+    )
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
-    assert fused.architecture() == clear.architecture()
+    assert fused.architecture() == reference.architecture()
 
 
 @pytest.mark.parametrize('partial_channels', [0, 3])

@@ -94,7 +94,7 @@ ORACLES = {
 
 
 def test_every_primitive_but_none_has_an_oracle():
-    assert ('none', *ORACLES) == PRIMITIVES
+    assert ['none', *ORACLES] == list(PRIMITIVES)
     with pytest.raises(KeyError):
         build_operation('none', C, 1, BN)
 
@@ -126,3 +126,16 @@ def test_norm_is_the_configured_one(name):
         for m in operation.modules()
         if list(m.parameters(recurse=False))
     )
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('name', ORACLES)
+def test_the_table_says_what_is_built(name, stride):
+    operation = build_operation(name, C, stride, BN)
+    built = []
+    for m in operation.modules():
+        if isinstance(m, nn.Conv2d):
+            built.append((m.kernel_size[0], m.groups == C, False))
+        elif isinstance(m, nn.BatchNorm2d):
+            built[-1] = (*built[-1][:2], True)
+    assert built == list(PRIMITIVES[name].convs_at(stride))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from search_files import parameters
 
-from mmseg_autodeeplab.arch import Architecture
+from mmseg_autodeeplab.arch import AutoDeepLabArchitecture
 from mmseg_autodeeplab.search.history import (
     append_record,
     count_changes,
@@ -42,7 +42,7 @@ def test_lines_that_are_no_objects(tmp_path):
 
 def architecture(ops, inputs=(0, 1), path=(4, 8, 8)):
     pair = [dict(input=i, op=op) for i, op in zip(inputs, ops)]
-    return Architecture([pair], path)
+    return AutoDeepLabArchitecture([pair], path)
 
 
 @pytest.mark.parametrize(

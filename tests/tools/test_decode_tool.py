@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from architectures import random_architecture
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
@@ -15,7 +16,6 @@ from mmseg_autodeeplab.arch import (
     PRIMITIVES,
     RATES,
     Architecture,
-    random_architecture,
 )
 from mmseg_autodeeplab.cli import check_evaluation
 
@@ -76,7 +76,7 @@ def best_cell(alphas):
         ]
         _, *pair = max(choices)
         pair.sort(key=lambda ik: -p[ik])
-        cell.append(tuple((i, PRIMITIVES[k]) for i, k in pair))
+        cell.append(tuple((i, list(PRIMITIVES)[k]) for i, k in pair))
         start += block + 2
 
 

@@ -1,4 +1,4 @@
-from mmseg_autodeeplab.arch import random_architecture
+from architectures import random_architecture
 
 TOOL = 'analysis_tools/draw_architecture'
 

@@ -11,14 +11,14 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from architectures import random_architecture
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from mmseg_autodeeplab.arch import (
-    Architecture,
+    AutoDeepLabArchitecture,
     get_architecture,
-    random_architecture,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,7 +236,9 @@ def test_sizes_to_compare(height, width):
 
 @pytest.mark.filterwarnings('ignore')  # of tracing
 def test_a_trace_is_the_network(tmp_path):
-    arch = Architecture(get_architecture('autodeeplab').cell, (4, 8, 16, 8))
+    arch = AutoDeepLabArchitecture(
+        get_architecture('autodeeplab').cell, (4, 8, 16, 8)
+    )
     _, _, model = prepare(tmp_path, derived(tmp_path, arch))
     network = export_onnx.Network(model).eval()
     with torch.no_grad():

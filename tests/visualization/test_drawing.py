@@ -4,9 +4,10 @@ import itertools
 from xml.etree import ElementTree
 
 import pytest
+from architectures import random_architecture
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mmseg_autodeeplab.arch import get_architecture, random_architecture
+from mmseg_autodeeplab.arch import get_architecture
 from mmseg_autodeeplab.visualization import (
     draw_cell,
     draw_path,
@@ -127,10 +128,12 @@ def test_the_published_path():
 
 def test_files(tmp_path):
     folder = tmp_path / 'new'
-    save_drawings(random_architecture(1, 3, 0), str(folder))
+    architecture = random_architecture(1, 3, 0)
+    save_drawings(architecture, str(folder))
     names = ['cell.png', 'cell.svg', 'path.png', 'path.svg']
     assert sorted(p.name for p in folder.iterdir()) == names
-    assert set(drawing_files(str(folder))) == set(map(str, folder.iterdir()))
+    files = drawing_files(architecture, str(folder))
+    assert set(files) == set(map(str, folder.iterdir()))
     for file in folder.iterdir():
         content = file.read_bytes()
         if file.suffix == '.svg':

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from mmseg_autodeeplab.arch import (
+    PRIMITIVES,
     RATES,
     alpha_probabilities,
     beta_probabilities,
@@ -13,11 +14,7 @@ from mmseg_autodeeplab.arch import (
     transition_mask,
 )
 from mmseg_autodeeplab.visualization import as_image, draw_alphas, draw_betas
-from mmseg_autodeeplab.visualization.heat_map import (
-    alpha_map,
-    beta_map,
-    operation_name,
-)
+from mmseg_autodeeplab.visualization.heat_map import alpha_map, beta_map
 
 
 def random_parameters(num_blocks, num_layers, seed=0):
@@ -39,7 +36,7 @@ def test_labels_and_frames_are_those_of_the_decoded_network(seed):
         for row, column in np.argwhere(table.chosen)
     }
     assert framed == {
-        (f'block {block + 2} ← state {state}', operation_name(op))
+        (f'block {block + 2} ← state {state}', PRIMITIVES[op].label)
         for block, pair in enumerate(architecture.cell)
         for state, op in pair
     }

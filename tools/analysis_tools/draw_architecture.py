@@ -1,4 +1,4 @@
-"""Draw the cell and the path of an architecture, as SVG and PNG."""
+"""Draw an architecture, such as its cell and path, as SVG and PNG."""
 
 import argparse
 import os.path as osp
@@ -17,7 +17,7 @@ def parse_args():
         'architecture.json',
     )
     parser.add_argument(
-        '--out-dir', default='.', help='folder for cell.* and path.*'
+        '--out-dir', default='.', help='folder for the drawings'
     )
     parser.add_argument(
         '--force',
@@ -31,7 +31,7 @@ def parse_args():
 def main():
     args = parse_args()
     architecture = get_architecture(args.architecture)
-    files = drawing_files(args.out_dir)
+    files = drawing_files(architecture, args.out_dir)
     for file in files:
         if osp.exists(file) and not args.force:
             raise UserError(

@@ -10,7 +10,7 @@ from mmseg.utils import ConfigType, OptMultiConfig
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...arch import Architecture, get_architecture
+from ...arch import AutoDeepLabArchitecture, get_architecture
 from ...errors import UserError
 from ..layers import (
     Cell,
@@ -37,8 +37,8 @@ class AutoDeepLab(BaseModule):
     4, 8, 16, 8, 16, 32, 16, 8.
 
     Args:
-        arch (str | dict | Architecture): A name in the zoo, the path of an
-            ``architecture.json``, or its content.
+        arch (str | dict | AutoDeepLabArchitecture): A name in the zoo, the
+            path of an ``architecture.json``, or its content.
         filter_multiplier (int): F; a cell at stride s has B * F * s / 4
             channels. 20, 32 and 48 are Auto-DeepLab-S, -M and -L. Defaults
             to 20.
@@ -62,13 +62,13 @@ class AutoDeepLab(BaseModule):
             a list behind the default, what does not fit starts as by default.
 
     Attributes:
-        arch (Architecture): What was built.
+        arch (AutoDeepLabArchitecture): What was built.
         out_channels (list[int]): Channels of each output.
     """
 
     def __init__(
         self,
-        arch: Union[str, Mapping, Architecture],
+        arch: Union[str, Mapping, AutoDeepLabArchitecture],
         filter_multiplier: int = 20,
         out_indices: Sequence[int] = (0, -1),
         in_channels: int = 3,
@@ -81,7 +81,7 @@ class AutoDeepLab(BaseModule):
         init_cfg: OptMultiConfig = dict(type='FanInUniform', layer='Conv2d'),
     ) -> None:
         super().__init__(init_cfg)
-        self.arch = get_architecture(arch)
+        self.arch = get_architecture(arch, AutoDeepLabArchitecture)
         self.align_corners = align_corners
         self.norm_eval = norm_eval
         self.with_cp = with_cp
@@ -190,7 +190,7 @@ class AutoDeepLab(BaseModule):
 
 
 def _checked_indices(
-    out_indices: Sequence[int], arch: Architecture
+    out_indices: Sequence[int], arch: AutoDeepLabArchitecture
 ) -> Sequence[int]:
     count = len(arch.stages)
     if not out_indices or not all(-count <= i < count for i in out_indices):

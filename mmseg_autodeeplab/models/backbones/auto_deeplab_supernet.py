@@ -7,16 +7,17 @@ from mmseg.utils import ConfigType, OptMultiConfig
 from torch import Tensor, nn
 
 from ...arch import (
+    DIRECTIONS,
+    MIN_LAYERS,
     PRIMITIVES,
     RATES,
-    Architecture,
+    AutoDeepLabArchitecture,
     decode,
     incoming,
     levels_at,
     num_edges,
     transition_mask,
 )
-from ...arch.search_space import DIRECTIONS, MIN_LAYERS
 from ...errors import UserError
 from ..layers import (
     CELLS,
@@ -43,7 +44,7 @@ class AutoDeepLabSupernet(BaseModule):
     a layer and a level ``layers.LAYER.LEVEL.entries.N.*`` (one per incoming
     scale, finest first), ``prev_entry.*`` and
     ``cell.edges.EDGE.PRIMITIVE.N.*``, with edges counted as in ``alphas`` and
-    primitives as in ``PRIMITIVES[1:]``.
+    primitives without ``none``.
 
     Args:
         num_layers (int): L, at least 3. Defaults to 12.
@@ -57,7 +58,8 @@ class AutoDeepLabSupernet(BaseModule):
         form (str): How the cells are evaluated: ``'fused'``, all edges out of
             a state at once, or ``'reference'``, one operation after the
             other, as the equations say it; the numbers are the same, and so
-            are the keys of checkpoints. Defaults to ``'fused'``.
+            are the keys of checkpoints. A primitive of a new kind needs
+            ``'reference'``. Defaults to ``'fused'``.
         with_cp (bool): Whether to run every node but the coarsest ones again
             in backward, which saves memory for time. Defaults to False.
         partial_channels (int): k. With k > 1 the primitives see 1 / k of the
@@ -150,7 +152,7 @@ class AutoDeepLabSupernet(BaseModule):
         """What the architecture step of the search optimises."""
         return [self.alphas, self.betas]
 
-    def architecture(self) -> Architecture:
+    def architecture(self) -> AutoDeepLabArchitecture:
         """Decode the present alphas and betas.
 
         Raises:

@@ -7,6 +7,7 @@ from mmcv.cnn.bricks.drop import drop_path
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
+from ...arch import PRIMITIVES
 from .operations import ReLUConvNorm, build_operation, resize
 
 
@@ -17,11 +18,11 @@ class Cell(BaseModule):
     the cell halves the resolution, the operations on these two states carry
     the stride. The output is the concatenation of all blocks, raw: the next
     cell begins with the ReLU. In training, drop path applies to the output of
-    every operation but ``skip_connect``.
+    every operation but skip connections.
 
     Args:
         cell (Sequence): One pair of connections per block
-            (:attr:`Architecture.cell`).
+            (:attr:`AutoDeepLabArchitecture.cell`).
         in_channels (int): Channels of the previous cell's output.
         prev_channels (int): Channels of the output before that.
         channels (int): Width of every block.
@@ -91,6 +92,6 @@ class Cell(BaseModule):
 
     def _run(self, operation: nn.Module, name: str, state: Tensor) -> Tensor:
         out = operation(state)
-        if name == 'skip_connect':
+        if PRIMITIVES[name].kind == 'skip':
             return out
         return drop_path(out, 1 - self.keep_prob, self.training)

@@ -4,12 +4,16 @@ All are pre-activation, as in the authors' code: ReLU, convolution, norm. No
 convolution has a bias.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmengine.model import Sequential
 from torch import Tensor
+
+from ...arch import PRIMITIVES, Conv, Primitive
 
 
 def resize(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
@@ -74,73 +78,54 @@ class ReLUConvNorm(Sequential):
         )
 
 
-class SepConv(Sequential):
-    """Twice: ReLU, depthwise, pointwise, norm; the first has the stride."""
+class Convs(Sequential):
+    """The convolutions of a row of the table; the first has the stride.
+
+    ReLU, convolutions up to one with a norm, this norm, and so on.
+    """
 
     def __init__(
-        self, channels: int, kernel_size: int, stride: int, norm_cfg: dict
+        self,
+        convs: Sequence[Conv],
+        channels: int,
+        norm_cfg: dict,
+        stride: int = 1,
+        dilation: int = 1,
     ) -> None:
-        layers = []
-        for unit_stride in (stride, 1):
-            layers += [
-                nn.ReLU(),
+        # Not in place: the input is a state that others read too.
+        layers = [nn.ReLU()]
+        for conv in convs:
+            layers.append(
                 nn.Conv2d(
                     channels,
                     channels,
-                    kernel_size,
-                    stride=unit_stride,
-                    padding=kernel_size // 2,
-                    groups=channels,
+                    conv.kernel,
+                    stride=stride,
+                    padding=dilation * (conv.kernel // 2),
+                    dilation=dilation,
+                    groups=channels if conv.depthwise else 1,
                     bias=False,
-                ),
-                nn.Conv2d(channels, channels, 1, bias=False),
-                build_norm_layer(norm_cfg, channels)[1],
-            ]
-        super().__init__(*layers)
+                )
+            )
+            stride = 1
+            if conv.norm:
+                norm = build_norm_layer(norm_cfg, channels)[1]
+                layers += [norm, nn.ReLU()]
+        super().__init__(*layers[:-1])
 
 
-class StridedAtrousConv(ReLUConvNorm):
+class StridedAtrousConv(Convs):
     """An atrous convolution in a stride-2 position, as the authors run it.
 
     ReLU, bilinear resize to half the size, convolution of rate 1, norm.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        kernel_size: int,
-        norm_cfg: dict,
-        align_corners: bool,
-    ) -> None:
-        super().__init__(channels, channels, kernel_size, norm_cfg)
-        self.align_corners = align_corners
+    align_corners = True
 
     def forward(self, x: Tensor) -> Tensor:
         relu, conv, norm = self
         x = resize(relu(x), halved(x.shape[2:]), self.align_corners)
         return norm(conv(x))
-
-
-def _atrous_conv(
-    channels: int,
-    kernel_size: int,
-    stride: int,
-    norm_cfg: dict,
-    align_corners: bool,
-) -> nn.Module:
-    if stride == 2:
-        return StridedAtrousConv(
-            channels, kernel_size, norm_cfg, align_corners
-        )
-    # A plain convolution, not a separable one: only so do the published
-    # parameter counts come out.
-    return ReLUConvNorm(channels, channels, kernel_size, norm_cfg, dilation=2)
-
-
-def _skip(channels: int, stride: int, norm_cfg: dict) -> nn.Module:
-    if stride == 1:
-        return nn.Identity()
-    return ReLUConvNorm(channels, channels, 1, norm_cfg, stride=stride)
 
 
 def build_operation(
@@ -159,19 +144,57 @@ def build_operation(
         norm_cfg (dict): Norm of every convolution.
         align_corners (bool): Of the resize in a strided atrous convolution.
             Defaults to True.
+
+    Raises:
+        KeyError: No builder is known for it.
     """
-    if name == 'max_pool_3x3':
-        return nn.MaxPool2d(3, stride=stride, padding=1)
-    if name == 'avg_pool_3x3':
-        return nn.AvgPool2d(
-            3, stride=stride, padding=1, count_include_pad=False
-        )
-    if name == 'skip_connect':
-        return _skip(channels, stride, norm_cfg)
-    if name in ('sep_conv_3x3', 'sep_conv_5x5'):
-        return SepConv(channels, int(name[-1]), stride, norm_cfg)
-    if name in ('atrous_conv_3x3', 'atrous_conv_5x5'):
-        return _atrous_conv(
-            channels, int(name[-1]), stride, norm_cfg, align_corners
-        )
-    raise KeyError(f'no operation is named {name!r}')
+    primitive = PRIMITIVES[name]
+    return BUILDERS[primitive.kind](
+        primitive, channels, stride, norm_cfg, align_corners
+    )
+
+
+def _max_pool(primitive: Primitive, _: int, stride: int, *__) -> nn.Module:
+    kernel = primitive.kernel
+    return nn.MaxPool2d(kernel, stride=stride, padding=kernel // 2)
+
+
+def _avg_pool(primitive: Primitive, _: int, stride: int, *__) -> nn.Module:
+    kernel = primitive.kernel
+    return nn.AvgPool2d(
+        kernel, stride=stride, padding=kernel // 2, count_include_pad=False
+    )
+
+
+def _convs(
+    primitive: Primitive, channels: int, stride: int, norm_cfg: dict, _: bool
+) -> nn.Module:
+    convs = primitive.convs_at(stride)
+    return Convs(convs, channels, norm_cfg, stride) if convs else nn.Identity()
+
+
+def _atrous_conv(
+    primitive: Primitive,
+    channels: int,
+    stride: int,
+    norm_cfg: dict,
+    align_corners: bool,
+) -> nn.Module:
+    convs = primitive.convs_at(stride)
+    if stride == 2:
+        operation = StridedAtrousConv(convs, channels, norm_cfg)
+        operation.align_corners = align_corners
+        return operation
+    # A plain convolution, not a separable one: only so do the published
+    # parameter counts come out.
+    return Convs(convs, channels, norm_cfg, dilation=2)
+
+
+# By kind: (primitive, channels, stride, norm_cfg, align_corners) to a module.
+BUILDERS = {
+    'max_pool': _max_pool,
+    'avg_pool': _avg_pool,
+    'skip': _convs,
+    'sep_conv': _convs,
+    'atrous_conv': _atrous_conv,
+}

@@ -7,7 +7,7 @@ import torch
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
-from ...arch import PRIMITIVES, block_edges
+from ...arch import PRIMITIVES, block_edges, decodable
 from .fused_cell import FusedRelaxedCell
 from .operations import ReLUConvNorm, build_operation, resize, with_passed
 
@@ -15,21 +15,26 @@ from .operations import ReLUConvNorm, build_operation, resize, with_passed
 class MixedOperation(ModuleList):
     """All primitives of one edge, weighted (Eq. 2).
 
-    ``none`` takes part in the softmax and adds nothing, so it has no module:
-    the n-th module belongs to ``PRIMITIVES[n + 1]``.
+    ``none`` takes part in the softmax and adds nothing, so it has no module.
     """
 
     def __init__(self, channels: int, norm_cfg: dict) -> None:
         super().__init__(
             build_operation(name, channels, 1, norm_cfg)
-            for name in PRIMITIVES[1:]
+            for name in decodable()
         )
+        self.weight_indices = [
+            index
+            for index, row in enumerate(PRIMITIVES.values())
+            if row.is_decodable
+        ]
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """Sum the primitives on ``x`` (N, C, H, W) by ``weights`` (8, )."""
+        weights = weights.unbind()
         return sum(
-            weight * operation(x)
-            for weight, operation in zip(weights[1:], self)
+            weights[index] * operation(x)
+            for index, operation in zip(self.weight_indices, self)
         )
 
 

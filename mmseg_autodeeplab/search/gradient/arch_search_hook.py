@@ -12,7 +12,6 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import nn
 
-from ...arch import signs_of_collapse
 from ...compat.runner import is_resuming
 from ...engine import bare_model, checkpoint_is_due, finite_loss_hooks
 from ...errors import UserError
@@ -181,7 +180,7 @@ class ArchSearchHook(Hook):
             f'Architecture after {iteration} iterations:\n'
             f'{architecture.describe()}'
         )
-        signs = signs_of_collapse(architecture)
+        signs = architecture.signs_of_collapse()
         if signs and iteration > self.begin:
             runner.logger.warning(
                 f'After {iteration} iterations, the search may be collapsing: '

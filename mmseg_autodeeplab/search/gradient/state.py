@@ -4,8 +4,7 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from ...arch import PRIMITIVES
-from ...arch.search_space import num_blocks_of
+from ...arch import PRIMITIVES, num_blocks_of
 from ...datasets import SplitInfiniteSampler
 from ...engine import bare_model
 from ...errors import UserError

@@ -18,10 +18,10 @@ from ...arch import (
     beta_probabilities,
     cost_tables,
     expected_cost,
+    num_blocks_of,
     one_hot,
     transition_mask,
 )
-from ...arch.search_space import num_blocks_of
 from ...errors import UserError
 from ...models.layers import masked_softmax
 

@@ -1,4 +1,4 @@
-"""The two-level search space, and the one place where an index has a meaning.
+"""Edges of a cell and transitions of the trellis: what an index means.
 
 Cell level (Auto-DeepLab, Sec. 3.1): a cell has ``B`` blocks. Its states are
 0 = output of the previous cell, 1 = output of the cell before that, and
@@ -15,18 +15,6 @@ Scales are named by downsample rate, 4 * 2 ** level. A transition
 import math
 
 import numpy as np
-
-PRIMITIVES = (
-    'none',
-    'max_pool_3x3',
-    'avg_pool_3x3',
-    'skip_connect',
-    'sep_conv_3x3',
-    'sep_conv_5x5',
-    'atrous_conv_3x3',
-    'atrous_conv_5x5',
-)
-NONE = PRIMITIVES.index('none')
 
 RATES = (4, 8, 16, 32)
 NUM_LEVELS = len(RATES)
@@ -99,17 +87,6 @@ def incoming(layer: int, level: int) -> list:
         for direction, step in reversed(list(enumerate(DIRECTIONS)))
         if level - step in levels_at(layer - 1)
     ]
-
-
-def count_cells(num_blocks: int) -> int:
-    """Number of cells as the paper counts them (5.57e14 for 5 blocks).
-
-    Ordered pairs, both branches free to read the same state, ``none``
-    included.
-    """
-    return math.prod(
-        (len(PRIMITIVES) * (block + 2)) ** 2 for block in range(num_blocks)
-    )
 
 
 def count_paths(num_layers: int, start: int = 0) -> int:

@@ -7,15 +7,15 @@ import pytest
 from mmseg_autodeeplab.arch import (
     PRIMITIVES,
     RATES,
+    AutoDeepLabSpace,
     block_edges,
-    count_cells,
     count_paths,
     incoming,
     levels_at,
+    num_blocks_of,
     num_edges,
     transition_mask,
 )
-from mmseg_autodeeplab.arch.search_space import num_blocks_of
 
 
 def all_paths(num_layers):
@@ -26,8 +26,8 @@ def all_paths(num_layers):
 
 
 def test_counts_of_the_paper():
-    assert count_cells(5) == 556_627_761_561_600  # 5.6e14
-    assert count_paths(12) == 75_025
+    assert AutoDeepLabSpace().count_cells() == 556_627_761_561_600  # 5.6e14
+    assert AutoDeepLabSpace().count_paths() == count_paths(12) == 75_025
     assert count_paths(11) == 28_657  # 2.9e4, the paper's own number
     assert transition_mask(12).sum() == 105
     assert num_edges(5) == 20
@@ -47,7 +47,7 @@ def test_cells_are_counted_as_enumerated(num_blocks):
     total = 1
     for count in blocks:
         total *= count
-    assert count_cells(num_blocks) == total
+    assert AutoDeepLabSpace(3, num_blocks).count_cells() == total
 
 
 @pytest.mark.parametrize('num_blocks', [1, 3, 5, 7])

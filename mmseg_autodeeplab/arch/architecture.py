@@ -1,0 +1,218 @@
+"""An architecture as data: frozen, validated, JSON in and out."""
+
+import json
+import reprlib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, ClassVar, TypeVar
+
+from ..errors import UserError
+from ..files import write_atomically
+
+MAX_CHARACTERS = 10**6  # of a file; those of the paper's space have 2000
+MAX_DEPTH = 32  # of the provenance: json reads deeper than it writes
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
+
+Kind = TypeVar('Kind', bound='Architecture')
+
+
+class Architecture:
+    """The base of all kinds of architectures.
+
+    A kind is a frozen dataclass. Its fields are those of its file, in this
+    order; the last one is ``provenance``: free, JSON-like, where the
+    architecture comes from, and no part of equality. ``__post_init__``
+    refuses values that are not allowed and ends in the base's.
+
+    Attributes:
+        schema (str): Names the kind in a file.
+        version (int): Of the schema.
+    """
+
+    schema: ClassVar[str]
+    version: ClassVar[int] = 1
+    kinds: ClassVar[dict[str, type['Architecture']]] = {}  # by schema
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Architecture.kinds[cls.schema] = cls
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.provenance, Mapping):
+            refuse('provenance', self.provenance, 'an object')
+        if not _is_nested_within(self.provenance, MAX_DEPTH):
+            allowed = f'nested at most {MAX_DEPTH} deep'
+            refuse('provenance', self.provenance, allowed)
+
+    @classmethod
+    def from_dict(
+        cls: type[Kind], data: Any, where: str = 'architecture'
+    ) -> Kind:
+        """Build from what :meth:`to_dict` gives.
+
+        Args:
+            data (dict): Its schema names the kind. Without one, as in a
+                config, it is of the class that this is called on, or, on the
+                base, of the kind that has its fields.
+            where (str): Named at the head of an error.
+
+        Raises:
+            UserError: ``data`` is not an architecture of this kind.
+        """
+        try:
+            if not isinstance(data, Mapping):
+                refuse('the top level', data, 'an object')
+            kind = cls._kind_of(data)
+            own = kind.field_names()
+            names = ['schema', 'version', *own, 'provenance']
+            listed = f'an architecture has the fields {", ".join(names)}'
+            for name in own:
+                if name not in data:
+                    raise UserError(f'{name} is missing; {listed}.')
+            for name in data:
+                if name not in names:
+                    raise UserError(
+                        f'the field {short(name)} is unknown; {listed}.'
+                    )
+            if data.get('version', kind.version) != kind.version:
+                refuse('version', data['version'], f'{kind.version}')
+            provenance = data.get('provenance', {})
+            return kind(*(data[name] for name in own), provenance)
+        except UserError as e:
+            raise UserError(f'{where}: {e}') from e
+
+    @classmethod
+    def _kind_of(cls, data: Mapping) -> type['Architecture']:
+        kinds = cls._readable()
+        if 'schema' in data:
+            schema = data['schema']
+            if not isinstance(schema, str) or schema not in kinds:
+                refuse('schema', schema, ' or '.join(map(repr, kinds)))
+            return kinds[schema]
+        found = [k for k in kinds.values() if set(k.field_names()) & set(data)]
+        if len(kinds) > 1 and len(found) != 1:
+            raise UserError(
+                'schema is missing; an architecture has "schema": '
+                f'{" or ".join(map(json.dumps, kinds))}.'
+            )
+        return (found or list(kinds.values()))[0]
+
+    @classmethod
+    def _readable(cls) -> dict[str, type['Architecture']]:
+        """By their schemas, all kinds that this class stands for."""
+        return {s: k for s, k in cls.kinds.items() if issubclass(k, cls)}
+
+    @classmethod
+    def field_names(cls) -> list[str]:
+        """What it consists of, without ``provenance``."""
+        return [f.name for f in fields(cls) if f.name != 'provenance']
+
+    def to_dict(self) -> dict:
+        """The content of its file, of plain lists and dicts."""
+        return dict(
+            schema=self.schema,
+            version=self.version,
+            **self.content(),
+            provenance=dict(self.provenance),
+        )
+
+    def content(self) -> dict:
+        """Its own fields as plain lists and dicts, as in a config."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls: type[Kind], file: str) -> Kind:
+        """Read an ``architecture.json``; nothing in it is ever executed.
+
+        Raises:
+            UserError: The file cannot be read or is not an architecture of
+                this kind; on the base, of any kind.
+        """
+        try:
+            with open(file, encoding='utf-8') as f:
+                text = f.read(MAX_CHARACTERS + 1)
+            if len(text) > MAX_CHARACTERS:
+                raise UserError(
+                    f'{file}: this is too large, since an architecture file '
+                    f'has at most {MAX_CHARACTERS} characters; give an '
+                    'architecture.json as tools/decode.py writes it.'
+                )
+            data = json.loads(text)
+        except OSError as e:
+            raise UserError(
+                f'{file}: the architecture file cannot be read '
+                f'({e.strerror}); give the path of an architecture.json.'
+            ) from e
+        except UserError:
+            raise
+        except (ValueError, RecursionError) as e:
+            raise UserError(
+                f'{file}: this is not valid JSON ({e}); give an '
+                'architecture.json as tools/decode.py writes it.'
+            ) from e
+        schemas = ' or '.join(map(json.dumps, cls._readable()))
+        for name in ('schema', 'version'):
+            if isinstance(data, Mapping) and name not in data:
+                raise UserError(
+                    f'{file}: {name} is missing; an architecture file has '
+                    f'"schema": {schemas} and its "version".'
+                )
+        return cls.from_dict(data, where=str(file))
+
+    def dump(self, file: str) -> None:
+        """Write an ``architecture.json``: complete or not at all."""
+        lines = [
+            f'  {json.dumps(name)}: {_as_text(name, value)}'
+            for name, value in self.to_dict().items()
+        ]
+        write_atomically(file, '{\n' + ',\n'.join(lines) + '\n}\n')
+
+    def with_provenance(self: Kind, **provenance: Any) -> Kind:
+        """The same architecture, with these entries in its provenance."""
+        return replace(self, provenance=dict(self.provenance, **provenance))
+
+    def describe(self) -> str:
+        """A few short lines, for logs."""
+        raise NotImplementedError
+
+    def signs_of_collapse(self) -> list[str]:
+        """In what it is degenerate, one clause each; none by default."""
+        return []
+
+    def space(self) -> Any:
+        """The space that it is from; ``.random(seed)`` draws from it."""
+        raise NotImplementedError
+
+
+def refuse(name: str, found: Any, allowed: str) -> None:
+    """Say of a field what stands there and what may.
+
+    Raises:
+        UserError: Always.
+    """
+    raise UserError(f'{name} is {short(found)}, but must be {allowed}.')
+
+
+def short(value: Any) -> str:
+    """At most 60 characters of a value of any size, on one line."""
+    text = _REPR.repr(value)
+    return text if len(text) <= 60 else text[:57] + '...'
+
+
+def _is_nested_within(value: Any, depth: int) -> bool:
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return True
+    return depth > 0 and all(_is_nested_within(v, depth - 1) for v in value)
+
+
+def _as_text(name: str, value: Any) -> str:
+    if name == 'provenance':
+        return json.dumps(value, indent=2).replace('\n', '\n  ')
+    if isinstance(value, list) and isinstance(value[0], (list, dict)):
+        # One part per line: it is read as a table.
+        rows = ',\n    '.join(map(json.dumps, value))
+        return f'[\n    {rows}\n  ]'
+    return json.dumps(value)
