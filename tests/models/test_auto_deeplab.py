@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from architectures import random_architecture
+from architectures import SMALL, random_architecture
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
-from small_networks import ARCHITECTURE
 from tester import BackboneTester
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,7 +20,7 @@ class TestAutoDeepLab(BackboneTester):
     strides = (4, 8, 16, 32, 8)
     cfg = dict(
         type='AutoDeepLab',
-        arch=ARCHITECTURE,
+        arch=SMALL,
         filter_multiplier=2,
         stem_channels=4,
         out_indices=(0, 1, 2, 3, -1),

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from architectures import SMALL
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
@@ -12,7 +13,6 @@ from mmengine.runner import Runner, load_checkpoint
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from small_networks import ARCHITECTURE
 
 init_default_scope('mmseg')
 
@@ -21,7 +21,7 @@ def backbone_cfg(**kwargs):
     return dict(
         dict(
             type='AutoDeepLab',
-            arch=ARCHITECTURE,
+            arch=SMALL,
             filter_multiplier=2,
             stem_channels=4,
         ),

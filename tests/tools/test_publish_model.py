@@ -26,9 +26,7 @@ def search(tmp_path_factory):
     folder = tmp_path_factory.mktemp('search')
     cfg = Config.fromfile(ROOT / 'configs/autodeeplab/search_demo.py')
     cfg.work_dir = str(folder)
-    cfg.train_cfg = dict(
-        type='IterBasedTrainLoop', max_iters=2, val_interval=2
-    )
+    cfg.train_cfg.update(max_iters=2, val_interval=2)
     cfg.default_hooks.checkpoint.interval = 2
     cfg.custom_hooks[0].begin = 0
     cfg.model.backbone.update(num_layers=3, num_blocks=1)
