@@ -1,23 +1,70 @@
+import os
+
+# Networks of a few channels are no faster on several threads, and processes
+# side by side are slower. Read when torch is imported, and by processes that
+# tests start.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 # First of all imports: mmseg's own cannot do without mmcv.ops, for which the
 # plugin puts a stand-in where they are missing.
 import mmseg_autodeeplab  # noqa: F401  # isort: skip
 import importlib.util
+import multiprocessing.process
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmseg.visualization import SegLocalVisualizer
 from search_files import CONFIG_NAME, parameters, write_run
+from two_ranks import TwoRanks
 
 from mmseg_autodeeplab.search.history import append_record
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
+# What only tests of the marker `run` do.
+RUNS = (
+    (Runner, '__init__'),
+    (subprocess.Popen, '__init__'),
+    (multiprocessing.process.BaseProcess, 'start'),
+)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave slow tests out, unless -m names them."""
+    if 'slow' in config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker('slow')]
+    items[:] = [item for item in items if item not in slow]
+    config.hook.pytest_deselected(items=slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Hold what `-m "not run"` promises, in the fixtures of a test, too."""
+    if item.get_closest_marker('run'):
+        return (yield)
+
+    def refuse(self, *args, **kwargs):
+        pytest.fail(
+            f'{type(self).__name__} starts in a test without the marker run: '
+            'mark it with @pytest.mark.run'
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in RUNS:
+            patch.setattr(owner, name, refuse)
+        return (yield)
 
 
 @pytest.fixture(autouse=True)
 def forget_visualizers():
-    """MMEngine keeps all of a process, and hooks take the one named last."""
+    """MMEngine keeps all of a process, and hooks take the one named last.
+
+    A config names its visualizer, so that a second run would paint into the
+    folder of the first; no public function of MMEngine forgets one.
+    """
 
     def forget():
         for cls in (Visualizer, SegLocalVisualizer):
@@ -25,6 +72,13 @@ def forget_visualizers():
 
     yield forget
     forget()
+
+
+@pytest.fixture(scope='session')
+def two_ranks():
+    """Two processes that all tests share: see :class:`TwoRanks`."""
+    with TwoRanks() as ranks:
+        yield ranks
 
 
 @pytest.fixture

@@ -1,43 +1,112 @@
 """What the configs say. That they run is shown by test_every_config.py."""
 
+import functools
+import json
 import re
 from pathlib import Path
 
 import mmseg
 import pytest
+import torch
 import yaml
+from miniature import CONFIGS, PARTS, class_of, heads, innermost, read
 from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
+from mmseg import registry
 from mmseg.registry import MODELS
+from mmseg.visualization import SegLocalVisualizer
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmseg_autodeeplab.engine import SeededIterBasedTrainLoop
+
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted((ROOT / 'configs' / 'autodeeplab').glob('*.py'))
+OURS = [file for file in CONFIGS.values() if file.parent.name == 'autodeeplab']
+every_config = pytest.mark.parametrize('file', CONFIGS.values(), ids=CONFIGS)
 
 
-@pytest.mark.parametrize('file', CONFIGS, ids=lambda file: file.stem)
-def test_config(file):
-    cfg = Config.fromfile(file)
+@every_config
+def test_what_is_named_exists_and_takes_its_arguments(file):
+    cfg = read(file)
     assert cfg.custom_imports.imports == ['mmseg_autodeeplab']
-    assert cfg.randomness.seed is not None
-    hooks = cfg.default_hooks
-    assert hooks.checkpoint.backend_args == dict(backend='atomic')
-    assert hooks.runtime_info == dict(type='DeferredRuntimeInfoHook')
-    for name in ('CheckpointRoom', 'FiniteLoss', 'ExactResume'):
-        assert f'{name}Hook' in [hook.type for hook in hooks.values()]
+    init_default_scope('mmseg')
+    SegLocalVisualizer.get_instance('of the hooks')
+    for hook in (*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])):
+        registry.HOOKS.build(hook)
+    for part in PARTS:
+        assert registry.LOOPS.get(cfg[f'{part}_cfg'].type)
+        loader = cfg[f'{part}_dataloader']
+        assert registry.DATA_SAMPLERS.get(loader.sampler.type)
+        for dataset in innermost(loader.dataset):
+            for transform in dataset.pipeline:
+                registry.TRANSFORMS.build(transform)
+    (*_, tta) = cfg.tta_pipeline
+    assert len(tta.transforms[0]) in (3, 6)
+    for transform in cfg.tta_pipeline:
+        registry.TRANSFORMS.build(transform)
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        registry.METRICS.build(evaluator)
+    wrapper = build_optim_wrapper(torch.nn.Linear(1, 1), cfg.optim_wrapper)
+    for schedule in cfg.param_scheduler:
+        registry.PARAM_SCHEDULERS.build(
+            schedule, default_args=dict(optimizer=wrapper.optimizer)
+        )
+
+
+@every_config
+def test_the_model_fits_the_data(file):
+    """Classes, channels and crops; the network is built, without weights."""
+    cfg = read(file)
+    classes = {
+        len(class_of(dataset).METAINFO['classes'])
+        for part in PARTS
+        for dataset in innermost(cfg[f'{part}_dataloader'].dataset)
+    }
+    assert classes == {head.num_classes for head in heads(cfg.model)}
     crop = tuple(cfg.model.data_preprocessor.size)
     assert {
         tuple(t.crop_size) for t in transforms(cfg) if t.type == 'RandomCrop'
     } == {crop}
+    # Configs that differ in these alone have one network.
+    cfg.model.data_preprocessor = None
+    for head in heads(cfg.model):
+        head.num_classes = 2
+    check_network(json.dumps(cfg.model.to_dict()))
 
 
-NETWORKS = [file for file in CONFIGS if file.stem.startswith('autodeeplab-')]
+@functools.cache
+def check_network(cfg):
+    """What the backbone returns fits the heads."""
+    cfg = json.loads(cfg)
+    init_default_scope('mmseg')
+    with torch.device('meta'), torch.no_grad():
+        model = MODELS.build(dict(cfg)).to('meta')
+        model = revert_sync_batchnorm(model).eval()
+        features = model.extract_feat(torch.empty(1, 3, 128, 64))
+        for part in ('decode_head', 'auxiliary_head'):
+            if part in cfg:
+                logits = getattr(model, part)(features)
+                assert logits.shape[:2] == (1, 2)
+
+
+@pytest.mark.parametrize('file', OURS, ids=lambda file: file.stem)
+def test_runs_are_repeatable_and_safe(file):
+    cfg = read(file)
+    assert cfg.randomness.seed is not None
+    assert registry.LOOPS.get(cfg.train_cfg.type) is SeededIterBasedTrainLoop
+    hooks = cfg.default_hooks
+    assert hooks.checkpoint.backend_args == dict(backend='atomic')
+    for name in ('CheckpointRoom', 'FiniteLoss'):
+        assert f'{name}Hook' in [hook.type for hook in hooks.values()]
+
+
+NETWORKS = [file for file in OURS if file.stem.startswith('autodeeplab-')]
 
 
 @pytest.mark.parametrize('file', NETWORKS, ids=lambda file: file.stem)
 def test_name_says_what_is_inside(file):
-    cfg = Config.fromfile(file)
+    cfg = read(file)
     name = re.fullmatch(
         r'autodeeplab-(?P<size>[sml])(_coco-pre)?_(?P<gpus>\d)xb(?P<batch>\d)'
         r'-(?P<thousands>\d+)k_(?P<data>.+)-(?P<crop>\d+)x(?P=crop)',
@@ -126,7 +195,7 @@ def test_the_published_network():
 
 
 def config(name):
-    return Config.fromfile(ROOT / 'configs' / 'autodeeplab' / f'{name}.py')
+    return read(CONFIGS[f'autodeeplab/{name}'])
 
 
 def test_the_search_of_the_paper():

@@ -1,4 +1,4 @@
-"""mmseg.apis with our configs, in scripts that are run somewhere else."""
+"""mmseg.apis with our configs, from any folder."""
 
 import os
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmseg.apis import MMSegInferencer, inference_model, init_model
 
 from mmseg_autodeeplab.datasets import ShapesDataset
 
@@ -40,8 +41,7 @@ train_cfg = dict(max_iters=1)
 work_dir = 'WORK'
 """
 META = ShapesDataset.METAINFO
-# A script of a user: the plugin, then mmseg.
-HEAD = 'import sys; import numpy as np; import mmseg_autodeeplab\n'
+pytestmark = pytest.mark.run
 
 
 @pytest.fixture(scope='module')
@@ -74,73 +74,41 @@ def trained(tmp_path_factory):
     return folder
 
 
-def run(script, *args, cwd):
-    result = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', HEAD + script, *args],
-        cwd=cwd,
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines()
-
-
-def test_init_model_and_inference_model(trained, tmp_path):
+def test_init_model_and_inference_model(trained, tmp_path, monkeypatch):
     """A config by its absolute and its relative path, a file, an array."""
-    out = run(
-        f"""
-import os, cv2
-from mmseg.apis import inference_model, init_model
-folder = sys.argv[1]
-config = f'{{folder}}/small.py'
-expected = np.load(f'{{folder}}/labels.npy')
-for config in (config, os.path.relpath(config)):
-    model = init_model(config, f'{{folder}}/small.pth', device='cpu')
-    image = f'{{folder}}/image.png'
-    for x in (image, cv2.imread(image)):
-        labels = inference_model(model, x).pred_sem_seg.data
-        assert labels.shape == (1, 65, 121)
-        assert (labels[0].numpy() == expected).all()
-assert model.dataset_meta['classes'] == {META['classes']}
-assert model.dataset_meta['palette'] == {META['palette']}
-print('as expected')
-""",
-        str(trained),
-        cwd=tmp_path,
-    )
-    assert out[-1] == 'as expected'
+    monkeypatch.chdir(tmp_path)
+    expected = np.load(trained / 'labels.npy')
+    config, image = str(trained / 'small.py'), str(trained / 'image.png')
+    for path in (config, os.path.relpath(config)):
+        model = init_model(path, str(trained / 'small.pth'), device='cpu')
+        for x in (image, cv2.imread(image)):
+            labels = inference_model(model, x).pred_sem_seg.data
+            assert labels.shape == (1, 65, 121)
+            assert (labels[0].numpy() == expected).all()
+    for key in ('classes', 'palette'):
+        assert model.dataset_meta[key] == META[key]
 
 
-def test_inferencer(trained, tmp_path):
+@pytest.mark.parametrize('given', [True, False])
+def test_inferencer(trained, tmp_path, given):
     """With a config, and with that which the checkpoint has."""
-    out = run(
-        f"""
-from mmseg.apis import MMSegInferencer
-folder = sys.argv[1]
-expected = np.load(f'{{folder}}/labels.npy')
-for i, config in enumerate((f'{{folder}}/small.py', None)):
-    inferencer = MMSegInferencer(config, f'{{folder}}/small.pth', device='cpu')
-    result = inferencer(f'{{folder}}/image.png', out_dir=f'out{{i}}')
-    assert (result['predictions'] == expected).all()
-    meta = inferencer.visualizer.dataset_meta  # what it paints by
-    assert meta['classes'] == {META['classes']}
-    assert meta['palette'] == {META['palette']}
-print('as expected')
-""",
-        str(trained),
-        cwd=tmp_path,
+    config = str(trained / 'small.py') if given else None
+    inferencer = MMSegInferencer(
+        config, str(trained / 'small.pth'), device='cpu'
     )
-    assert out[-1] == 'as expected'
-    for out in ('out0', 'out1'):
-        (painted,) = (tmp_path / out / 'vis').iterdir()
-        assert cv2.imread(str(painted)).shape == (65, 121, 3)
-        (written,) = (tmp_path / out / 'pred').iterdir()
-        labels = cv2.imread(str(written), cv2.IMREAD_UNCHANGED)
-        assert (labels == np.load(trained / 'labels.npy')).all()
+    result = inferencer(str(trained / 'image.png'), out_dir=str(tmp_path))
+    expected = np.load(trained / 'labels.npy')
+    assert (result['predictions'] == expected).all()
+    for key in ('classes', 'palette'):  # what it paints by
+        assert inferencer.visualizer.dataset_meta[key] == META[key]
+    (painted,) = (tmp_path / 'vis').iterdir()
+    assert cv2.imread(str(painted)).shape == (65, 121, 3)
+    (written,) = (tmp_path / 'pred').iterdir()
+    labels = cv2.imread(str(written), cv2.IMREAD_UNCHANGED)
+    assert (labels == expected).all()
 
 
-def test_the_config_that_decode_writes(tmp_path):
+def test_the_config_that_decode_writes(tmp_path, run_tool):
     search = Config.fromfile(ROOT / 'configs/autodeeplab/search_demo.py')
     rng = np.random.RandomState(0)
     torch.save(
@@ -153,28 +121,19 @@ def test_the_config_that_decode_writes(tmp_path):
         ),
         tmp_path / 'iter_7.pth',
     )
-    subprocess.run(
-        [sys.executable, ROOT / 'tools/decode.py', tmp_path / 'iter_7.pth'],
-        env=dict(os.environ, PYTHONPATH=str(ROOT)),
-        check=True,
-        capture_output=True,
-    )
-    out = run(
-        """
-from mmseg.apis import MMSegInferencer, inference_model, init_model
-config = 'decoded/retrain.py'
-image = np.zeros((40, 50, 3), np.uint8)
-model = init_model(config, device='cpu')
-assert model.backbone.arch.num_layers == 6
-print(*inference_model(model, image).pred_sem_seg.data.shape)
-print(*MMSegInferencer(config, device='cpu')(image)['predictions'].shape)
-""",
-        cwd=tmp_path,
-    )
-    assert out[0] == '1 40 50' and out[-1] == '40 50'
+    run_tool('decode', tmp_path / 'iter_7.pth')
+    config = str(tmp_path / 'decoded/retrain.py')
+    image = np.zeros((40, 50, 3), np.uint8)
+    model = init_model(config, device='cpu')
+    assert model.backbone.arch.num_layers == 6
+    labels = inference_model(model, image).pred_sem_seg.data
+    assert labels.shape == (1, 40, 50)
+    inferencer = MMSegInferencer(config, device='cpu')
+    assert inferencer(image)['predictions'].shape == (40, 50)
 
 
 def test_the_example_of_the_readme(trained, tmp_path):
+    """As a script of its own, with the imports that it has."""
     readme = (ROOT / 'README.md').read_text()
     block = readme.split('<!-- inference -->\n```python\n')[1].split('```')[0]
     for name in ('small.py', 'small.pth', 'image.png'):
@@ -186,6 +145,13 @@ def test_the_example_of_the_readme(trained, tmp_path):
     }.items():
         assert block.count(placeholder) == 1
         block = block.replace(placeholder, name)
-    run(f"{block}\nnp.save('labels.npy', labels)", cwd=tmp_path)
+    block += "\nimport numpy\nnumpy.save('labels.npy', labels)"
+    subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', block],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        check=True,
+    )
     labels = np.load(tmp_path / 'labels.npy')
     assert (labels == np.load(trained / 'labels.npy')).all()

@@ -22,6 +22,7 @@ def test_installed_versions_are_accepted():
     check_requirements()
 
 
+@pytest.mark.run
 def test_architectures_need_no_torch():
     """Other tools read architectures, and want to start in no time."""
     folder = ROOT / 'mmseg_autodeeplab'
@@ -83,9 +84,9 @@ def test_broken_library_speaks_for_itself(monkeypatch, tmp_path):
         check_requirements()
 
 
-@pytest.fixture
-def clone(tmp_path):
-    folder = tmp_path / 'clone'
+@pytest.fixture(scope='module')
+def clone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('package') / 'clone'
     shutil.copytree(
         ROOT,
         folder,
@@ -100,7 +101,7 @@ def run(*command, cwd):
     subprocess.run([sys.executable, *command], cwd=cwd, check=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def wheel(clone):
     run(
         '-m',
@@ -117,6 +118,7 @@ def wheel(clone):
     return wheel
 
 
+@pytest.mark.run
 def test_wheel(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -152,6 +154,7 @@ print('as expected')
 """
 
 
+@pytest.mark.run
 def test_an_installed_config_infers(wheel, tmp_path):
     target = tmp_path / 'installed'
     options = ['-q', '--no-deps', '--no-index', '--target', str(target)]
@@ -171,6 +174,7 @@ def test_an_installed_config_infers(wheel, tmp_path):
     assert result.stdout.endswith('as expected\n')
 
 
+@pytest.mark.run
 def test_editable_install_links_to_the_clone(clone):
     # torch is not there under pip's build isolation.
     run(

@@ -1,10 +1,11 @@
-"""The derived network: the published numbers, wiring, sizes, stock heads."""
+"""The derived network: the published numbers, wiring, stages, stock heads."""
 
 import pytest
 import torch
-from architectures import random_architecture
+from architectures import SMALL, random_architecture
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from tester import BackboneTester
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -12,6 +13,21 @@ from mmseg_autodeeplab.arch import AutoDeepLabArchitecture
 
 init_default_scope('mmseg')
 BN = dict(type='BN')
+
+
+class TestAutoDeepLab(BackboneTester):
+    base = 'autodeeplab.py'
+    strides = (4, 8, 16, 32, 8)
+    cfg = dict(
+        type='AutoDeepLab',
+        arch=SMALL,
+        filter_multiplier=2,
+        stem_channels=4,
+        out_indices=(0, 1, 2, 3, -1),
+    )
+
+    def prepare_checkpointed(self, net):
+        net.set_keep_probs([0.5] * 6)
 
 
 def backbone(arch='autodeeplab', **kwargs):
@@ -50,9 +66,9 @@ def num_parameters(module):
     ],
 )
 def test_published_size(filter_multiplier, parameters, multiply_adds):
-    model = segmentor(filter_multiplier)
+    with torch.device('meta'):
+        model = segmentor(filter_multiplier).eval()
     assert num_parameters(model) == parameters
-    model = model.to('meta').eval()
     with FlopCounterMode(display=False) as counter:
         model(torch.empty(1, 3, 1025, 2049, device='meta'))
     counts = counter.get_flop_counts()['Global']
@@ -62,7 +78,8 @@ def test_published_size(filter_multiplier, parameters, multiply_adds):
 
 def test_every_cell_of_the_published_network():
     """Parameters at F = 20 and sizes at 321 x 321, cell by cell."""
-    net = backbone().eval()
+    with torch.device('meta'):
+        net = backbone().eval()
     parameters = [
         38240,
         38960,
@@ -92,7 +109,7 @@ def test_every_cell_of_the_published_network():
             lambda module, args, out: entered.append(out.shape[-1])
         )
     with torch.no_grad():
-        net(torch.randn(1, 3, 321, 321))
+        net(torch.empty(1, 3, 321, 321, device='meta'))
     assert seen == [(c, n, n) for c, n in zip(channels, sides)]
     assert entered == entries
 
@@ -131,51 +148,9 @@ def test_what_each_cell_reads():
     assert outs[-1].min() < 0
 
 
-@pytest.mark.parametrize('batch', [1, 2])
-def test_any_size_trains(size, batch):
-    f = 2
-    model = MODELS.build(
-        dict(
-            type='EncoderDecoder',
-            backbone=dict(
-                type='AutoDeepLab',
-                arch='autodeeplab',
-                filter_multiplier=f,
-                stem_channels=4,
-                out_indices=(0, 3, 4, 5, -1),
-            ),
-            decode_head=dict(
-                type='AutoDeepLabHead',
-                in_channels=[5 * f, 10 * f],
-                channels=8,
-                low_level_channels=4,
-                num_classes=3,
-                norm_cfg=BN,
-                align_corners=True,
-            ),
-        )
-    )
-    x = torch.randn(batch, 3, *size)
-    features = model.extract_feat(x)
-    assert [tuple(feature.shape[2:]) for feature in features] == [
-        tuple(-(-n // s) for n in size) for s in (4, 8, 16, 32, 8)
-    ]
-    logits = model.decode_head(features)
-    assert logits.shape == (batch, 3, -(-size[0] // 4), -(-size[1] // 4))
-    logits.square().mean().backward()
-    assert all(p.grad is not None for p in model.parameters())
-
-
-def test_too_small_to_train():
-    net = backbone(filter_multiplier=2)
-    with pytest.raises(ValueError, match='32 x 100 pixels.*crop_size to 33'):
-        net(torch.randn(2, 3, 32, 100))
-    net.eval()(torch.randn(1, 3, 32, 32))  # testing may
-
-
-@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize('seed', range(4))
 def test_every_parameter_of_any_decoded_network_gets_a_gradient(seed):
-    arch = random_architecture(1 + seed % 4, 6, seed)
+    arch = random_architecture(1 + seed, 6, seed)
     net = backbone(arch, filter_multiplier=3, stem_channels=5)
     outs = net(torch.randn(2, 3, 65, 65))
     sum(out.square().mean() for out in outs).backward()
@@ -266,31 +241,6 @@ def small(**kwargs):
     return backbone(filter_multiplier=2, stem_channels=4, **kwargs)
 
 
-def test_checkpointing_changes_nothing_but_memory():
-    """Outputs, gradients and running statistics, drop path included."""
-    x = torch.randn(2, 3, 65, 65)
-    nets = small(), small(with_cp=True)
-    outs, grads = [], []
-    for net in nets:
-        net.set_keep_probs([0.5] * 12)
-        torch.manual_seed(1)
-        out = net(x)
-        sum(o.square().mean() for o in out).backward()
-        outs.append(out)
-        grads.append([p.grad for p in net.parameters()])
-    for a, b in (*zip(*outs), *zip(*grads)):
-        torch.testing.assert_close(a, b)
-    for (name, a), b in zip(
-        nets[0].state_dict().items(), nets[1].state_dict().values()
-    ):
-        assert torch.equal(a, b), name
-    assert all(
-        m.momentum == 0.1
-        for m in nets[1].modules()
-        if isinstance(m, torch.nn.BatchNorm2d)
-    )
-
-
 @pytest.mark.parametrize(
     'frozen_stages,cells', [(-1, 0), (0, 3), (1, 4), (7, 12)]
 )
@@ -352,11 +302,3 @@ def test_initialisation_is_the_authors():
             depthwise += module.groups > 1
     # Seven separable convolutions per cell, each of two units.
     assert depthwise == 12 * 7 * 2
-
-
-def test_a_config_changes_the_initialisation():
-    network = backbone(init_cfg=dict(type='Constant', val=0.5, layer='Conv2d'))
-    network.init_weights()
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            assert (module.weight == 0.5).all()

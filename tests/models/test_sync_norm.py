@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.model import revert_sync_batchnorm
-from torch import distributed
 
 from mmseg_autodeeplab.models.layers.fused_cell import FusedRelaxedCell
 
@@ -49,24 +47,18 @@ def run(cell, rows):
     )
 
 
-def work(rank, folder):
-    distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
-    )
+def work(rank):
     # Not halves: a rank may have fewer images than another.
     rows = slice(0, 1) if rank == 0 else slice(1, 4)
-    results = [run(cell('SyncBN', affine), rows) for affine in (False, True)]
-    torch.save(results, f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+    return [run(cell('SyncBN', affine), rows) for affine in (False, True)]
 
 
 @pytest.fixture(scope='module')
-def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('sync')
-    mp.spawn(work, (str(folder),), nprocs=2)
-    return [torch.load(folder / f'{rank}.pth') for rank in range(2)]
+def ranks(two_ranks):
+    return two_ranks.run(work)
 
 
+@pytest.mark.run
 @pytest.mark.parametrize('affine', [False, True])
 def test_two_ranks_are_one_process_with_both_batches(ranks, affine):
     expected = run(cell('BN', affine), slice(None))

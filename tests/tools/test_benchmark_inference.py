@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mmseg_autodeeplab.cli import benchmark
+from mmseg_autodeeplab.cli import measurement
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'camvid'
 TOOL = 'analysis_tools/benchmark_inference'
@@ -11,7 +11,7 @@ OURS = 'autodeeplab-s_1xb4-600i_camvid-128x128'
 STOCK = 'pspnet_r18-d8_4xb2-80k_cityscapes-512x1024'
 
 
-def test_ours_and_a_stock_config(run_tool, tmp_path, capsys):
+def test_ours_and_a_stock_config(run_tool, measured_here, tmp_path, capsys):
     run_tool(
         TOOL,
         *(CONFIGS / f'{OURS}.py', f'mmseg::pspnet/{STOCK}.py'),
@@ -36,7 +36,7 @@ def test_ours_and_a_stock_config(run_tool, tmp_path, capsys):
         assert row['multiply_adds_per_second'] == pytest.approx(
             row['multiply_adds'] * row['images_per_second']
         )
-        assert row['peak'] > 0 and row['built'] > row['parameters']
+        assert row['peak'] >= 0 and row['built'] > row['parameters']
 
 
 def test_configs_that_fail(run_tool, failure, monkeypatch, tmp_path, capsys):
@@ -44,7 +44,7 @@ def test_configs_that_fail(run_tool, failure, monkeypatch, tmp_path, capsys):
     def isolated(function, cfg, **options):
         return dict(error='out of memory')
 
-    monkeypatch.setattr(benchmark, 'isolated', isolated)
+    monkeypatch.setattr(measurement, 'isolated', isolated)
     run_tool(
         TOOL,
         CONFIGS / f'{OURS}.py',
@@ -57,7 +57,7 @@ def test_configs_that_fail(run_tool, failure, monkeypatch, tmp_path, capsys):
     def assertion(function, cfg, **options):
         assert options['shape'][0] % 16 == 0, 'not divisible'
 
-    monkeypatch.setattr(benchmark, 'isolated', assertion)
+    monkeypatch.setattr(measurement, 'isolated', assertion)
     assert 'fails on such images: not divisible' in failure(
         TOOL, CONFIGS / f'{OURS}.py', '--device', 'cpu'
     )

@@ -4,11 +4,13 @@ import importlib.util
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.run
 def test_a_killed_search_is_resumed_exactly(run_tool, tmp_path, capsys):
     result = tmp_path / 'result.json'
     run_tool(

@@ -147,6 +147,7 @@ def test_the_pixels_of_a_palette_image_are_its_indices(convert, coco):
     assert (a == b).all()
 
 
+@pytest.mark.run
 def test_several_processes_write_the_same(convert, coco, tmp_path):
     subprocess.run(
         [

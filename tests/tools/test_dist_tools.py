@@ -41,6 +41,7 @@ def launch(tmp_path, script, *args):
     )
 
 
+@pytest.mark.run
 def test_two_ranks_search_and_write_once(tmp_path):
     shapes = tmp_path / 'shapes'
     done = launch(
@@ -108,6 +109,7 @@ def test_two_ranks_search_and_write_once(tmp_path):
     assert architecture.provenance['iteration'] == 4
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(
     'tool,args',
     [
@@ -159,7 +161,7 @@ def test_what_slurm_is_asked_for(tmp_path, tool, args):
 def test_one_process_and_gpus_are_left_to_mmengine(monkeypatch):
     cfg = Config(dict(launcher='none', model={}))
     cli.start_processes(cfg)
-    monkeypatch.setattr(cli, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(cli.configs, 'get_device', lambda: 'cuda')
     cfg.launcher = 'pytorch'
     cli.start_processes(cfg)
     assert 'model_wrapper_cfg' not in cfg
@@ -174,7 +176,7 @@ def test_one_process_and_gpus_are_left_to_mmengine(monkeypatch):
     ],
 )
 def test_what_needs_gpus(monkeypatch, launcher, norm, sentence):
-    monkeypatch.setattr(cli, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(cli.configs, 'get_device', lambda: 'cpu')
     model = dict(backbone=dict(norm_cfg=dict(type=norm)))
     with pytest.raises(UserError) as error:
         cli.start_processes(Config(dict(launcher=launcher, model=model)))

@@ -113,12 +113,12 @@ def relative_difference(session, model, batch, height, width):
     return abs(found - logits).max() / np.ptp(logits)
 
 
-@pytest.mark.parametrize('seed', [None, *range(5)])
+@pytest.mark.parametrize('seed', [None, 0, 1])
 def test_one_dynamic_export_is_right_at_any_size(tmp_path, run_tool, seed):
     """The published architecture and random ones of the searched space."""
     arch = 'autodeeplab'
     if seed is not None:
-        arch = random_architecture(5, 12, seed)
+        arch = random_architecture(3, 7, seed)
     config, weights, model = prepare(tmp_path, derived(tmp_path, arch))
     run_tool(TOOL, config, weights, '--shape', 64, 96, '--dynamic')
     session = open_export(tmp_path / 'weights.onnx')

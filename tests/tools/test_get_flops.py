@@ -80,25 +80,15 @@ def test_grouped_convolution_by_hand():
     assert count_multiply_adds(net, 8, 9) == 8 * 9 * 6 * 9
 
 
-@pytest.mark.parametrize(
-    'filter_multiplier,parameters,multiply_adds',
-    [
-        (20, '10147427', '320.45 G'),
-        (32, '21622451', '439.92 G'),
-        (48, '44424691', '662.42 G'),
-    ],
-)
-def test_the_published_networks(
-    run_tool, capsys, filter_multiplier, parameters, multiply_adds
-):
-    f = filter_multiplier
+def test_a_published_network(run_tool, capsys):
+    """With options; the others are counted by tests of the network."""
     run_tool(
         'analysis_tools/get_flops',
         CONFIGS / 'autodeeplab-s_8xb2-1500k_cityscapes-769x769.py',
         *('--shape', 1025, 2049, '--cfg-options'),
-        f'model.backbone.filter_multiplier={f}',
-        f'model.decode_head.in_channels=[{5 * f},{10 * f}]',
+        'model.backbone.filter_multiplier=32',
+        'model.decode_head.in_channels=[160,320]',
     )
     printed = capsys.readouterr().out
-    assert f'({parameters})' in printed
-    assert f'Multiply-adds: {multiply_adds} (' in printed
+    assert '(21622451)' in printed
+    assert 'Multiply-adds: 439.92 G (' in printed

@@ -26,11 +26,11 @@ def search(tmp_path_factory):
     folder = tmp_path_factory.mktemp('search')
     cfg = Config.fromfile(ROOT / 'configs/autodeeplab/search_demo.py')
     cfg.work_dir = str(folder)
-    cfg.train_cfg = dict(
-        type='IterBasedTrainLoop', max_iters=2, val_interval=2
-    )
+    cfg.train_cfg.update(max_iters=2, val_interval=2)
     cfg.default_hooks.checkpoint.interval = 2
     cfg.custom_hooks[0].begin = 0
+    cfg.model.backbone.update(num_layers=3, num_blocks=1)
+    cfg.model.decode_head.in_channels = [4, 8, 16, 32]
     cfg.custom_hooks += [dict(type='EMAHook', ema_type='SearchEMA')]
     for part in ('train', 'val', 'test'):
         loader = cfg[f'{part}_dataloader']
@@ -58,6 +58,7 @@ def save(tmp_path, **content):
     return file
 
 
+@pytest.mark.run
 def test_a_search(tmp_path, run_tool, capsys, search):
     config, checkpoint = search
     before = checkpoint.read_bytes()
@@ -95,6 +96,7 @@ def test_a_search(tmp_path, run_tool, capsys, search):
     assert torch.equal(model.state_dict()[weight], old['state_dict'][weight])
 
 
+@pytest.mark.run
 def test_a_published_search_is_tested_and_decoded_alike(
     tmp_path, run_tool, search
 ):

@@ -42,7 +42,7 @@ class ImagePool(HeadConv):
         """Give (N, channels, H, W) for (N, in_channels, H, W)."""
         pooled = x.mean((2, 3), keepdim=True)
         if len(x) == 1 and self._lacks_variance():
-            _say_batch_of_one()
+            say_batch_of_one()
             norm = self.norm
             pooled = F.batch_norm(
                 self.conv(pooled),
@@ -70,7 +70,7 @@ class ImagePool(HeadConv):
 
 
 @cache
-def _say_batch_of_one() -> None:
+def say_batch_of_one() -> None:
     print_log(
         'A batch of one image has one value per channel behind image pooling; '
         'batch norm uses its running statistics there.',
