@@ -1,0 +1,39 @@
+"""What a type in a config stands for."""
+
+from typing import Any, Optional
+
+from mmengine.registry import Registry
+
+
+def resolve(registry: Registry, name: Any) -> Optional[type]:
+    """The class that a registry builds for a type.
+
+    ``Registry.build`` takes a name, a name with a scope (``'mmseg.X'``), the
+    place of a class (``'package.module.X'``) or a class itself;
+    ``Registry.get`` takes no class and raises for some unknown names.
+
+    Args:
+        registry (Registry): Of what is to be built.
+        name (str | type): The type in a config.
+
+    Returns:
+        type | None: The class; None where the registry knows none.
+    """
+    if not isinstance(name, str):
+        return name
+    try:
+        return registry.get(name)
+    except RuntimeError:  # 'Failed to get NAME'
+        return None
+
+
+def is_a(registry: Registry, cfg: Any, *classes: type) -> bool:
+    """Whether a config builds an object of one of these classes.
+
+    Args:
+        registry (Registry): Of what is to be built.
+        cfg (dict | Any): A config with a ``type``; anything else is none.
+        classes (type): The classes; their subclasses count as well.
+    """
+    found = resolve(registry, cfg.get('type')) if hasattr(cfg, 'get') else None
+    return isinstance(found, type) and issubclass(found, classes)
