@@ -15,7 +15,7 @@ import torch
 from mmengine.dist import master_only
 from mmengine.runner import Runner
 
-from ..arch import Architecture, decode
+from ..arch import AutoDeepLabArchitecture, decode
 from ..version import __version__
 
 ARCHITECTURE_FILE = 'architecture.json'
@@ -38,7 +38,7 @@ class Record(NamedTuple):
     notes: dict
 
     @property
-    def architecture(self) -> Architecture:
+    def architecture(self) -> AutoDeepLabArchitecture:
         """What they decode to."""
         return decode(self.alphas, self.betas)
 
@@ -96,13 +96,14 @@ def read_history(work_dir: str) -> list[Record]:
 
 
 def count_changes(
-    before: Architecture, after: Architecture
+    before: AutoDeepLabArchitecture, after: AutoDeepLabArchitecture
 ) -> tuple[int, int]:
     """How many choices of one architecture are others in another.
 
     Args:
-        before (Architecture): The one.
-        after (Architecture): The other, of as many blocks and layers.
+        before (AutoDeepLabArchitecture): The one.
+        after (AutoDeepLabArchitecture): The other, of as many blocks and
+            layers.
 
     Returns:
         tuple[int, int]: Connections that their blocks did not have, whatever

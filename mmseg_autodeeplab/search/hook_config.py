@@ -1,28 +1,12 @@
-"""What a config says of hooks, by their classes."""
+"""The search that a config describes."""
 
-from typing import Any, Optional
+from typing import Optional
 
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
+from ..compat.registry import is_a
 from .gradient import ArchSearchHook
-
-
-def is_hook_type(kind: Any, cls: type[Hook]) -> bool:
-    """Whether the type in a hook's config is a class, or one derived from it.
-
-    Args:
-        kind (str | type): A name with or without a scope, the whole path of
-            a class, or a class.
-        cls (type): The class.
-    """
-    if isinstance(kind, str):
-        try:
-            kind = HOOKS.get(kind)
-        except RuntimeError:  # Its module cannot be imported.
-            return False
-    return isinstance(kind, type) and issubclass(kind, cls)
 
 
 def search_hook_config(cfg: Config) -> Optional[dict]:
@@ -31,14 +15,13 @@ def search_hook_config(cfg: Config) -> Optional[dict]:
     Args:
         cfg (Config): Of any run; its ``custom_hooks`` and ``default_hooks``
             are looked at.
+
+    Returns:
+        dict | None: The first one, of this class or one derived from it,
+        however its type is spelled.
     """
     hooks = [
         *(cfg.get('custom_hooks') or []),
         *(cfg.get('default_hooks') or {}).values(),
     ]
-    for hook in hooks:
-        if isinstance(hook, dict) and is_hook_type(
-            hook.get('type'), ArchSearchHook
-        ):
-            return hook
-    return None
+    return next((h for h in hooks if is_a(HOOKS, h, ArchSearchHook)), None)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...arch import (
     QUANTITIES,
-    Architecture,
+    AutoDeepLabArchitecture,
     CostTables,
     alpha_probabilities,
     beta_probabilities,
@@ -22,6 +22,7 @@ from ...arch import (
     one_hot,
     transition_mask,
 )
+from ...compat.registry import resolve
 from ...errors import UserError
 from ...models.layers import masked_softmax
 
@@ -67,7 +68,9 @@ class ArchTerm:
         """What the log and ``architecture.json`` tell of the parameters."""
         return {}
 
-    def measures_of(self, architecture: Architecture) -> dict[str, float]:
+    def measures_of(
+        self, architecture: AutoDeepLabArchitecture
+    ) -> dict[str, float]:
         """What ``architecture.json`` tells of the decoded architecture."""
         return {}
 
@@ -167,7 +170,9 @@ class CostTerm(ArchTerm):
         )
         return dict(expected_cost=float(cost))
 
-    def measures_of(self, architecture: Architecture) -> dict[str, float]:
+    def measures_of(
+        self, architecture: AutoDeepLabArchitecture
+    ) -> dict[str, float]:
         """The cost of one architecture."""
         cost = expected_cost(self._tables, *one_hot(architecture))
         return dict(decoded_cost=round(cost))
@@ -218,7 +223,7 @@ def build_terms(
 
 def _build_term(cfg: Any) -> ArchTerm:
     kind = cfg.get('type') if isinstance(cfg, dict) else None
-    cls = TASK_UTILS.get(kind) if isinstance(kind, str) else kind
+    cls = resolve(TASK_UTILS, kind)
     if not isinstance(cls, type) or not issubclass(cls, ArchTerm):
         raise UserError(
             f'ArchSearchHook.terms has {cfg!r}, but must have dicts whose '
