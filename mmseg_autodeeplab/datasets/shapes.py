@@ -124,7 +124,7 @@ class ShapesDataset(BaseSegDataset):
         """
         folder = osp.join(self.data_root, self.manifest['split'])
         if not osp.exists(folder):
-            _write_scenes(folder, self.manifest)
+            write_scenes(folder, self.manifest)
         _check_manifest(folder, self.manifest)
         return super().load_data_list()
 
@@ -265,7 +265,7 @@ def _mask(
     return mask.astype(bool)
 
 
-def _write_scenes(folder: str, manifest: dict) -> None:
+def write_scenes(folder: str, manifest: dict) -> None:
     """Write all scenes of a split, then give the folder its name."""
     parent, name = osp.split(folder)
     part = osp.join(parent, f'.{name}-{uuid.uuid4().hex[:8]}')

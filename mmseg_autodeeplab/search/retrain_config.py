@@ -143,11 +143,14 @@ def base(kind: str, name: str) -> Config:
 def _autodeeplab(search: Config, architecture: Architecture) -> dict:
     model = base('models', 'autodeeplab').model
     searched = search.model
-    for key in ('data_preprocessor', 'test_cfg'):
-        # As MMEngine does, which looks for the former outside as well.
-        found = searched.get(key, search.get(key))
-        if found is not None:
-            model[key] = found
+    found = dict(
+        # MMEngine takes one from outside of the model, too.
+        data_preprocessor=searched.get(
+            'data_preprocessor', search.get('data_preprocessor')
+        ),
+        test_cfg=searched.get('test_cfg'),
+    )
+    model.update({k: v for k, v in found.items() if v is not None})
     if 'in_channels' in searched.backbone:
         model.backbone.in_channels = searched.backbone.in_channels
     model.backbone.arch = architecture.content()

@@ -221,9 +221,9 @@ def test_racing_writers_agree(tmp_path):
 def test_the_later_of_two_writers_keeps_the_first_folder(tmp_path):
     folder = tmp_path / 'train'
     manifest = dict(split='train', num_images=2, size=[64, 64], seed=0)
-    shapes._write_scenes(str(folder), manifest)
+    shapes.write_scenes(str(folder), manifest)
     inode = os.stat(folder).st_ino
-    shapes._write_scenes(str(folder), manifest)
+    shapes.write_scenes(str(folder), manifest)
     assert os.stat(folder).st_ino == inode
     assert os.listdir(tmp_path) == ['train']
 

@@ -11,6 +11,7 @@ from mmengine.hooks import EMAHook, EmptyCacheHook
 from mmengine.registry import init_default_scope
 from mmseg.registry import HOOKS, MODELS, TRANSFORMS
 
+from mmseg_autodeeplab.arch import Architecture
 from mmseg_autodeeplab.cli import check_loading, read_config
 from mmseg_autodeeplab.datasets import SplitInfiniteSampler
 from mmseg_autodeeplab.errors import UserError
@@ -73,6 +74,20 @@ def test_four_channels_ohem_and_a_threshold(search, tmp_path):
     data = dict(inputs=[torch.zeros(4, 96, 96, dtype=torch.uint8)] * 2)
     found = model.data_preprocessor(data, False)['inputs']
     assert found.shape[1] == 4
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_the_channels_are_right_for_any_path(search, seed):
+    del search.retrain.model.decode_head['dilations']
+    architecture = random_architecture(2, 3 + seed, seed)
+    cfg, _ = retrain_config(search, architecture)
+    assert Architecture.from_dict(cfg.model.backbone.arch) == architecture
+    first = {4: 24, 8: 12, 16: 6, 32: 3}[architecture.path[-1]]
+    head = cfg.model.decode_head
+    assert head.dilations == [first, 2 * first, 3 * first]
+    assert len(head.in_channels) == 2
+    model = MODELS.build(cfg.model)
+    assert model(torch.randn(2, 3, 96, 96)).shape == (2, 6, 24, 24)
 
 
 def test_the_search_config_stays_as_it_is(search):
@@ -365,6 +380,9 @@ def test_a_data_preprocessor_outside_of_the_model(search):
     search.data_preprocessor = search.model.pop('data_preprocessor')
     search.data_preprocessor.pad_val = 9
     assert retrain(search).model.data_preprocessor.pad_val == 9
+    # But the test_cfg outside is another one: that of the loop.
+    del search.model['test_cfg']
+    assert retrain(search).model.test_cfg == dict(mode='whole')
 
 
 def test_wrapped_data_sets(search):

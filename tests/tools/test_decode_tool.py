@@ -1,5 +1,6 @@
 """tools/decode.py against enumeration, and the config that it writes."""
 
+import functools
 import itertools
 import os
 import shlex
@@ -10,8 +11,6 @@ import pytest
 import torch
 from architectures import random_architecture
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
 
 from mmseg_autodeeplab.arch import (
     PRIMITIVES,
@@ -24,11 +23,16 @@ ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
 
 
+@functools.cache
+def demo_text():
+    return Config.fromfile(DEMO).pretty_text
+
+
 def checkpoint(file, alphas, betas, cfg=None):
-    cfg = cfg or Config.fromfile(DEMO)
+    text = demo_text() if cfg is None else cfg.pretty_text
     torch.save(
         dict(
-            meta=dict(cfg=cfg.pretty_text, iter=7, epoch=0),
+            meta=dict(cfg=text, iter=7, epoch=0),
             # As MMEngine has it: more than weights, so that loading it
             # under torch >= 2.6 is tried too.
             message_hub=dict(array=np.arange(3)),
@@ -160,16 +164,6 @@ def test_what_made_the_search_stays_with_it(tmp_path, run_tool):
     assert 'model_wrapper_cfg' not in cfg
 
 
-@pytest.mark.parametrize('seed', range(6))
-def test_the_channels_are_right_for_any_path(tmp_path, run_tool, seed):
-    file = random_checkpoint(tmp_path, seed=seed, num_layers=3 + seed)
-    run_tool('decode', file, '--out-dir', tmp_path)
-    init_default_scope('mmseg')
-    model = MODELS.build(Config.fromfile(tmp_path / 'retrain.py').model)
-    logits = model(torch.randn(2, 3, 96, 96))
-    assert logits.shape == (2, 6, 24, 24)
-
-
 def test_dilations_follow_the_final_stride(tmp_path, run_tool):
     search = Config.fromfile(
         ROOT / 'configs' / 'autodeeplab' / 'search_cityscapes.py'
@@ -236,11 +230,11 @@ def test_a_random_baseline_differs_in_the_architecture_alone(
     )
     assert Architecture.from_dict(baseline.model.backbone.arch) == drawn
     for cfg in (found, baseline):
-        del cfg._cfg_dict['work_dir'], cfg.model.backbone['arch']
+        cfg.work_dir = cfg.model.backbone.arch = None
         # They follow from the path.
         del cfg.model.decode_head['in_channels']
         cfg.model.decode_head.pop('dilations')
-    assert found._cfg_dict == baseline._cfg_dict
+    assert found.to_dict() == baseline.to_dict()
 
 
 def test_an_architecture_from_elsewhere(tmp_path, run_tool, capsys):
