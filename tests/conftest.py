@@ -97,7 +97,7 @@ def search_dir(tmp_path):
 
 
 @pytest.fixture
-def run_tool(monkeypatch):
+def run_tool(monkeypatch, forget_visualizers):
     """Run ``main()`` of a tool here, with arguments."""
 
     def run(name, *args):
@@ -106,6 +106,8 @@ def run_tool(monkeypatch):
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         monkeypatch.setattr(sys, 'argv', [str(path), *map(str, args)])
+        # A process of its own would have one of its own.
+        forget_visualizers()
         # What the tools set for the launchers is to be restored.
         monkeypatch.setenv('LOCAL_RANK', '0')
         module.main()
