@@ -90,7 +90,6 @@ def error(found, expected):
     [
         (3, 1, (65, 49)),
         (3, 3, (64, 64)),
-        (3, 5, (65, 49)),
         (5, 3, (64, 64)),
         (12, 1, (65, 49)),
     ],
@@ -99,10 +98,9 @@ def test_the_same_numbers(num_layers, num_blocks, size, mode):
     compare(num_layers, num_blocks, size, mode)
 
 
-@pytest.mark.parametrize('mode', ['train', 'eval'])
 @pytest.mark.parametrize(
-    'num_layers,num_blocks,size',
-    [(3, 5, (64, 64)), (5, 3, (65, 49)), (12, 1, (65, 49))],
+    'num_layers,num_blocks,size,mode',
+    [(3, 5, (64, 64), 'train'), (12, 1, (65, 49), 'eval')],
 )
 def test_the_same_numbers_in_single_precision(
     monkeypatch, num_layers, num_blocks, size, mode
@@ -112,10 +110,9 @@ def test_the_same_numbers_in_single_precision(
     )
 
 
-@pytest.mark.parametrize('mode', ['train', 'eval'])
 @pytest.mark.parametrize(
-    'num_layers,num_blocks,size',
-    [(3, 5, (64, 64)), (5, 3, (65, 49)), (12, 1, (65, 49))],
+    'num_layers,num_blocks,size,mode',
+    [(3, 5, (64, 64), 'train'), (12, 1, (65, 49), 'eval')],
 )
 def test_gradients_with_kinks_in_single_precision(
     num_layers, num_blocks, size, mode
@@ -323,8 +320,8 @@ def test_no_other_form():
 def test_checkpointing_changes_nothing_but_memory(form):
     """In both steps; the second run leaves running statistics alone."""
     torch.manual_seed(0)
-    kept = supernet(form, num_blocks=3)
-    rerun = supernet(form, num_blocks=3, with_cp=True)
+    kept = supernet(form, num_layers=3)
+    rerun = supernet(form, num_layers=3, with_cp=True)
     rerun.load_state_dict(kept.state_dict())
     x = torch.randn(2, 3, 65, 49)
     results = []
