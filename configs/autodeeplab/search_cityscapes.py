@@ -8,8 +8,8 @@ _base_ = [
 ]
 crop_size = (321, 321)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadCheckedImage'),
+    dict(type='LoadCheckedAnnotations'),
     dict(type='Resize', scale=(1024, 512), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size),
     dict(type='RandomFlip', prob=0.5),

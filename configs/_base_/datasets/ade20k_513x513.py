@@ -3,8 +3,8 @@
 _base_ = ['mmseg::_base_/datasets/ade20k.py']
 crop_size = (513, 513)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='LoadCheckedImage'),
+    dict(type='LoadCheckedAnnotations', reduce_zero_label=True),
     dict(type='Resize', scale=crop_size, keep_ratio=True),
     dict(
         type='RandomChoice',

@@ -4,8 +4,8 @@
 _base_ = ['mmseg::_base_/datasets/cityscapes_769x769.py']
 crop_size = (769, 769)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadCheckedImage'),
+    dict(type='LoadCheckedAnnotations'),
     dict(
         type='RandomChoice',
         transforms=[

@@ -3,8 +3,8 @@
 _base_ = ['mmseg::_base_/datasets/pascal_voc12_aug.py']
 crop_size = (513, 513)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadCheckedImage'),
+    dict(type='LoadCheckedAnnotations'),
     dict(
         type='RandomChoice',
         transforms=[

@@ -3,8 +3,8 @@ dataset_type = 'ShapesDataset'
 data_root = 'data/shapes'
 crop_size = (96, 96)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadCheckedImage'),
+    dict(type='LoadCheckedAnnotations'),
     dict(type='RandomCrop', crop_size=crop_size),
     dict(
         type='RandomFlip',
