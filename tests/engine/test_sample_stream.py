@@ -7,10 +7,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.dataset import InfiniteSampler
 from mmengine.registry import init_default_scope
-from torch import distributed
 
 from mmseg_autodeeplab.engine import SampleStream, seeded_loader
 from mmseg_autodeeplab.engine.randomness import seed_everything, seeded
@@ -177,21 +175,16 @@ def test_workers_change_nothing(folder, workers):
     assert images(next(SampleStream(loader, 12))) == expected[3]
 
 
-def work(rank, folder, data, count):
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
-    )
-    cfg = loader_config(data, batch_size=2)
-    torch.save(batches(cfg, count), f'{folder}/{rank}.pth')
-    distributed.destroy_process_group()
+def work(rank, data, count):
+    return batches(loader_config(data, batch_size=2), count)
 
 
 @pytest.mark.run
-def test_two_processes_at_half_the_batch_see_the_same_images(folder, tmp_path):
+def test_two_processes_at_half_the_batch_see_the_same_images(
+    folder, two_ranks
+):
     """Pixel for pixel: sample k is the turn of process k modulo 2."""
     count = 20
-    mp.spawn(work, (str(tmp_path), str(folder), count), nprocs=2)
-    ranks = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
+    ranks = two_ranks.run(work, str(folder), count)
     for whole, *halves in zip(batches(loader_config(folder), count), *ranks):
         assert [whole[0::2], whole[1::2]] == halves

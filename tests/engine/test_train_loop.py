@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from mmengine.runner import Runner, ValLoop
 from small_search import search_config
-from torch import distributed
 
 from mmseg_autodeeplab.arch import AutoDeepLabArchitecture, Connection
 from mmseg_autodeeplab.engine import ScheduledDropPathHook, SeededDataset
@@ -262,11 +260,6 @@ def test_a_checkpoint_of_another_loop(straight, tmp_path):
 
 
 def work(rank, folder):
-    torch.set_num_threads(1)
-    os.environ['LOCAL_RANK'] = '0'
-    distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
-    )
     folder = Path(folder)
     for name, resume_from in (
         ('straight', None),
@@ -278,11 +271,10 @@ def work(rank, folder):
         cfg.randomness.diff_rank_seed = True
         cfg.model_wrapper_cfg = dict(device_ids=None, broadcast_buffers=False)
         train(cfg)
-    distributed.destroy_process_group()
 
 
-def test_two_ranks(tmp_path):
-    mp.spawn(work, (str(tmp_path),), nprocs=2)
+def test_two_ranks(tmp_path, two_ranks):
+    two_ranks.run(work, str(tmp_path))
     straight, resumed = tmp_path / 'straight', tmp_path / 'resumed'
     assert differences(straight, resumed) == []
     assert exactness_warnings(resumed) == []
