@@ -19,7 +19,8 @@ Where two edges of every block hold one primitive each, the others ``none``,
 and every source one transition, E is the cost of that network, exactly.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ import numpy as np
 
 from ..errors import UserError
 from .autodeeplab import AutoDeepLabArchitecture
-from .primitives import PRIMITIVES, Primitive, index_of
+from .primitives import PRIMITIVES, index_of
 from .trellis import DIRECTIONS, NUM_LEVELS, RATES, block_edges, num_edges
 
 QUANTITIES = ('multiply_adds', 'parameters')
@@ -36,8 +37,7 @@ QUANTITIES = ('multiply_adds', 'parameters')
 class CostTables(NamedTuple):
     """All that :func:`expected_cost` needs beside the probabilities.
 
-    Levels are a, b and c of layers l - 2, l - 1 and l. Costs of transitions
-    that do not exist are 0.
+    Levels are a, b and c of layers l - 2, l - 1 and l.
 
     Attributes:
         stem: Shape (), the stem.
@@ -48,20 +48,17 @@ class CostTables(NamedTuple):
             input from layer 2 on.
         operations: (4, 4, edges, 8), ``[b, c, edge, primitive]``: two of
             this operation, as a block has two.
-        same_block: (edges, edges), 1 where two edges enter the same block.
-        some: (8,), 1 for every primitive but ``none``.
+        rivals: (edges, edges, 8), ``[edge, other, primitive]``: 1 where both
+            edges enter one block, for every primitive but ``none``.
         targets: (4, 3, 4), ``[b, direction, c]``, 1 where this leads to c.
-        start: (4,), the level of the stem, one-hot.
     """
 
     stem: Any
     entries: Any
     prev_entries: Any
     operations: Any
-    same_block: Any
-    some: Any
+    rivals: Any
     targets: Any
-    start: Any
 
 
 def cost_tables(
@@ -79,93 +76,97 @@ def cost_tables(
         num_blocks (int): Blocks per cell, B.
         num_layers (int): Layers, L.
         quantity (str): ``'multiply_adds'`` of convolutions, or
-            ``'parameters'``, of convolutions and affine norms. Defaults to
-            ``'multiply_adds'``.
+            ``'parameters'``, of convolutions and affine norms.
         shape (Sequence[int]): Height and width of the image; parameters do
-            not depend on it. Defaults to (1025, 2049).
+            not depend on it.
         filter_multiplier (int): F of the derived network, not of the
-            supernet. Defaults to 20.
-        stem_channels (int): Of the derived network. Defaults to 64.
-        in_channels (int): Channels of the image. Defaults to 3.
+            supernet; so are ``stem_channels``.
+        in_channels (int): Channels of the image.
 
     Returns:
         CostTables: float64 arrays.
 
     Raises:
-        UserError: If the quantity is unknown.
+        UserError: The quantity is unknown.
     """
     if quantity not in QUANTITIES:
         raise UserError(
             f'The quantity of a cost is {quantity!r}, but must be '
             f'{" or ".join(map(repr, QUANTITIES))}.'
         )
-    count = _Counter(quantity, shape)
-    widths = [filter_multiplier * 2**level for level in range(NUM_LEVELS)]
-
-    def prev_entry(channels: int, b: int, c: int) -> int:
-        # AutoDeepLab leaves a second input alone that has the width already.
-        if channels == widths[c]:
-            return 0
-        return count.unit(channels, widths[c], 1, RATES[min(b, c)])
-
     stem_out = 2 * stem_channels
-    stem = (
-        count.unit(in_channels, stem_channels, 3, 2)
-        + count.unit(stem_channels, stem_channels, 3, 2)
-        + count.unit(stem_channels, stem_out, 3, RATES[0])
-    )
-    entries = np.zeros((num_layers, NUM_LEVELS, NUM_LEVELS))
-    prev_entries = np.zeros((NUM_LEVELS,) * 3)
-    operations = np.zeros(
-        (NUM_LEVELS, NUM_LEVELS, num_edges(num_blocks), len(PRIMITIVES))
-    )
-    targets = np.zeros((NUM_LEVELS, len(DIRECTIONS), NUM_LEVELS))
-    for b in range(NUM_LEVELS):
-        for direction, step in enumerate(DIRECTIONS):
-            c = b + step
-            if not 0 <= c < NUM_LEVELS:
-                continue
-            targets[b, direction, c] = 1
-            for layer in range(num_layers):
-                # Layer 0 reads the stem.
-                channels = num_blocks * widths[b] if layer else stem_out
-                # Upsampling comes before a cell, the stride is inside it: the
-                # inputs are projected at the finer of both scales.
-                entries[layer, b, c] = count.unit(
-                    channels, widths[c], 1, RATES[min(b, c)]
-                )
-                if layer < 2:
-                    channels = (stem_channels, stem_out)[layer]
-                    entries[layer, b, c] += prev_entry(channels, b, c)
-            for a in range(NUM_LEVELS):
-                prev_entries[a, b, c] = prev_entry(
-                    num_blocks * widths[a], b, c
-                )
-            for block in range(num_blocks):
-                for state, edge in enumerate(block_edges(block)):
-                    stride = 2 if c > b and state < 2 else 1
-                    operations[b, c, edge] = [
-                        2 * count.operation(row, widths[c], stride, RATES[c])
-                        for row in PRIMITIVES.values()
-                    ]
+    widths = [filter_multiplier * 2**level for level in range(NUM_LEVELS)]
+    outputs = [num_blocks * width for width in widths]
+    # Of each edge, its block and the state that it reads.
+    edges = [(b, n) for b in range(num_blocks) for n in range(b + 2)]
 
-    same_block = np.zeros((num_edges(num_blocks),) * 2)
-    for block in range(num_blocks):
-        edges = block_edges(block)
-        same_block[edges.start : edges.stop, edges.start : edges.stop] = 1
-    some = [float(row.is_decodable) for row in PRIMITIVES.values()]
-    start = np.zeros(NUM_LEVELS)
-    start[0] = 1
+    def unit(inputs, outputs, kernel, rate, norm=True):
+        """A convolution and its norm; the rate is that of the output."""
+        weights = inputs * outputs * kernel**2
+        if quantity == 'parameters':
+            return weights + 2 * outputs * norm
+        return weights * math.prod(-(-size // rate) for size in shape)
+
+    def projection(channels, b, c):
+        # Upsampling comes before a cell, the stride is inside it: the inputs
+        # are projected at the finer of both scales.
+        return unit(channels, widths[c], 1, RATES[min(b, c)])
+
+    def prev_projection(channels, b, c):
+        # AutoDeepLab leaves a second input alone that has the width already.
+        return 0 if channels == widths[c] else projection(channels, b, c)
+
+    def entry(layer, b, c):
+        cost = projection(outputs[b] if layer else stem_out, b, c)
+        if layer < 2:
+            stem = (stem_channels, stem_out)[layer]
+            cost += prev_projection(stem, b, c)
+        return cost
+
+    def operation(b, c, edge, index):
+        stride = 2 if c > b and edges[edge][1] < 2 else 1
+        return 2 * sum(
+            unit(
+                1 if conv.depthwise else widths[c],
+                widths[c],
+                conv.kernel,
+                RATES[c],
+                conv.norm,
+            )
+            for conv in rows[index].convs_at(stride)
+        )
+
+    rows = list(PRIMITIVES.values())
+    levels = (NUM_LEVELS,) * 3
     return CostTables(
-        np.array(stem, dtype=np.float64),
-        entries,
-        prev_entries,
-        operations,
-        same_block,
-        np.array(some),
-        targets,
-        start,
+        stem=np.array(
+            unit(in_channels, stem_channels, 3, 2)
+            + unit(stem_channels, stem_channels, 3, 2)
+            + unit(stem_channels, stem_out, 3, RATES[0]),
+            dtype=float,
+        ),
+        entries=_table(entry, num_layers, *levels[1:]),
+        prev_entries=_table(
+            lambda a, b, c: prev_projection(outputs[a], b, c), *levels
+        ),
+        operations=_table(operation, *levels[1:], len(edges), len(rows)),
+        rivals=_table(
+            lambda e, f, k: (
+                edges[e][0] == edges[f][0] and rows[k].is_decodable
+            ),
+            *(len(edges), len(edges), len(rows)),
+        ),
+        targets=_table(
+            lambda b, direction, c: c == b + DIRECTIONS[direction],
+            *(NUM_LEVELS, len(DIRECTIONS), NUM_LEVELS),
+        ),
     )
+
+
+def _table(function: Callable, *shape: int) -> np.ndarray:
+    """The values of a function at all indices."""
+    values = [function(*index) for index in np.ndindex(*shape)]
+    return np.array(values, dtype=float).reshape(shape)
 
 
 def expected_cost(
@@ -178,22 +179,21 @@ def expected_cost(
         alphas: Softmaxed, (edges, 8).
         betas: Softmaxed, (L, 4, 3); 0 where no transition exists.
         xp (module): ``numpy``, or ``torch`` if all of these are tensors; then
-            the result has a gradient. Defaults to numpy.
+            the result has a gradient.
 
     Returns:
         A scalar of the same kind.
     """
     transitions = xp.einsum('lbd,bdc->lbc', betas, tables.targets)
-    level, reached = tables.start, []
-    for transition in transitions:
-        reached.append(level)
-        level = level @ transition
     # The probability that the path has b at layer l - 1 and c at layer l.
-    steps = xp.stack(reached)[:, :, None] * transitions
+    # Only from the stem does anything lead into layer 0.
+    steps = [transitions[0]]
+    for transition in transitions[1:]:
+        steps.append(steps[-1].sum(0)[:, None] * transition)
+    steps = xp.stack(steps)
 
-    weights = alphas * tables.some
-    weights = weights / (tables.same_block @ weights.sum(-1))[:, None]
-    cells = xp.einsum('bcek,ek->bc', tables.operations, weights)
+    shares = alphas / xp.einsum('efk,fk->e', tables.rivals, alphas)[:, None]
+    cells = xp.einsum('bcek,ek->bc', tables.operations, shares)
     return (
         tables.stem
         + (steps * (tables.entries + cells)).sum()
@@ -222,40 +222,7 @@ def one_hot(
     alphas /= alphas.sum(1, keepdims=True).clip(1)
     alphas[:, index_of('none')] = 1 - alphas.sum(1)
     betas = np.zeros((architecture.num_layers, NUM_LEVELS, len(DIRECTIONS)))
-    source = 0
-    for layer, level in enumerate(architecture.levels):
+    levels = architecture.levels
+    for layer, (source, level) in enumerate(zip((0, *levels), levels)):
         betas[layer, source, DIRECTIONS.index(level - source)] = 1
-        source = level
     return alphas, betas
-
-
-class _Counter:
-    """Multiply-adds or parameters of a module; ``rate`` is its output's."""
-
-    def __init__(self, quantity: str, shape: Sequence[int]) -> None:
-        self.parameters = quantity == 'parameters'
-        self.shape = shape
-
-    def convolution(
-        self, inputs: int, outputs: int, kernel: int, rate: int
-    ) -> int:
-        weights = inputs * outputs * kernel**2
-        if self.parameters:
-            return weights
-        height, width = ((n + rate - 1) // rate for n in self.shape)
-        return weights * height * width
-
-    def unit(self, inputs: int, outputs: int, kernel: int, rate: int) -> int:
-        """A convolution and its norm."""
-        norm = 2 * outputs if self.parameters else 0
-        return self.convolution(inputs, outputs, kernel, rate) + norm
-
-    def operation(
-        self, primitive: Primitive, channels: int, stride: int, rate: int
-    ) -> int:
-        return sum(
-            (self.unit if conv.norm else self.convolution)(
-                1 if conv.depthwise else channels, channels, conv.kernel, rate
-            )
-            for conv in primitive.convs_at(stride)
-        )

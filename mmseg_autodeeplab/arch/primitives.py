@@ -11,17 +11,11 @@ from typing import NamedTuple, Optional
 
 
 class Conv(NamedTuple):
-    """A convolution from C to C channels, at the size of the output.
-
-    Attributes:
-        kernel (int): Height and width of the kernel.
-        depthwise (bool): Whether every channel reads itself alone.
-        norm (bool): Whether a norm follows.
-    """
+    """A convolution from C to C channels, at the size of the output."""
 
     kernel: int
     depthwise: bool = False
-    norm: bool = True
+    norm: bool = True  # whether one follows
 
 
 @dataclass(frozen=True)
@@ -36,9 +30,9 @@ class Primitive:
         color (str): In drawings, as matplotlib reads it.
         convs (tuple[Conv]): Its convolutions, in order, the last one with a
             norm. A ReLU stands before the first one and behind every other
-            norm. Defaults to none.
+            norm.
         strided_convs (tuple[Conv], optional): Those in a position of stride
-            2. Defaults to the same ones.
+            2, where they are others.
     """
 
     name: str
