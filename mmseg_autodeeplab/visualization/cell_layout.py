@@ -12,8 +12,6 @@ BLOCK_HEIGHT = 2 * BOX[1] + 1.6
 WIRE_HEIGHT = 1.2
 GAP = 4.0
 
-Points = list[tuple[float, float]]
-
 
 class CellLayout:
     """Columns of blocks, with lanes for the wires that pass between them.
@@ -35,72 +33,60 @@ class CellLayout:
 
     def __init__(self, cell: Sequence[tuple[Connection, Connection]]) -> None:
         self._cell = cell
-        self.depths = [0, 0]
-        last_read = [0, 0]
+        self.depths, last_read = [0, 0], [0, 0]
         for block in cell:
             depth = 1 + max(self.depths[c.input] for c in block)
-            for c in block:
-                last_read[c.input] = max(last_read[c.input], depth)
             self.depths.append(depth)
-            last_read.append(depth)
+            for c in block:
+                if c.input < 2:
+                    last_read[c.input] = max(last_read[c.input], depth)
         end = max(self.depths) + 1
-        # Every block goes into the output.
-        last_read[2:] = [end] * len(cell)
+        last_read += [end] * len(cell)  # Every block goes into the output.
 
         self.columns = [{0: 2.0, 1: -2.0}]
         self.height = 8.0
         for column in range(1, end):
-            self.columns.append(self._stack(column, last_read))
-        self.left = [0.0]
-        for width in [INPUT_WIDTH] + [BLOCK_WIDTH] * (end - 1):
-            self.left.append(self.left[-1] + width + GAP)
-
-    def _stack(self, column: int, last_read: list[int]) -> dict[int, float]:
-        before = self.columns[-1]
-        origins, heights = {}, {}
-        for state, depth in enumerate(self.depths):
-            if depth == column:
-                block = self._cell[state - 2]
-                origins[state] = sum(before[c.input] for c in block) / 2
-                heights[state] = BLOCK_HEIGHT
-            elif depth < column < last_read[state]:
-                origins[state] = before[state]
-                heights[state] = WIRE_HEIGHT
-        total = sum(heights.values())
-        self.height = max(self.height, total + 2)
-        y = total / 2
-        places = {}
-        for state in sorted(origins, key=origins.get, reverse=True):
-            places[state] = y - heights[state] / 2
-            y -= heights[state]
-        return places
+            before = self.columns[-1]
+            origins, heights = {}, {}
+            for state, depth in enumerate(self.depths):
+                if depth == column:
+                    pair = cell[state - 2]
+                    origins[state] = sum(before[c.input] for c in pair) / 2
+                    heights[state] = BLOCK_HEIGHT
+                elif depth < column < last_read[state]:
+                    origins[state] = before[state]
+                    heights[state] = WIRE_HEIGHT
+            y = sum(heights.values()) / 2
+            self.height = max(self.height, 2 * y + 2)
+            self.columns.append({})
+            for state in sorted(origins, key=origins.get, reverse=True):
+                self.columns[-1][state] = y - heights[state] / 2
+                y -= heights[state]
+        self.left = [0.0] + [
+            INPUT_WIDTH + GAP + column * (BLOCK_WIDTH + GAP)
+            for column in range(end)
+        ]
 
     def operations(self, block: int) -> list[tuple[Connection, float]]:
         """The connections of a block from top to bottom, and their heights."""
-        state = block + 2
-        before = self.columns[self.depths[state] - 1]
-        y = self.columns[self.depths[state]][state]
+        column = self.depths[block + 2]
+        before, y = self.columns[column - 1], self.columns[column][block + 2]
         offset = (BLOCK_HEIGHT - BOX[1]) / 2 - 0.5
-        pair = sorted(
+        upper, lower = sorted(
             self._cell[block], key=lambda c: before[c.input], reverse=True
         )
-        return [(pair[0], y + offset), (pair[1], y - offset)]
+        return [(upper, y + offset), (lower, y - offset)]
 
-    def wire(self, state: int, column: int) -> Points:
-        """Ends of the straight parts of a wire.
-
-        Args:
-            state (int): Where it comes from.
-            column (int): Where it ends: on the left of this column.
+    def wire(self, state: int, column: int) -> list[tuple[float, float]]:
+        """Ends of the straight parts of a wire to the left of a column.
 
         Returns:
             list: Points (x, y): right end of the state, then both ends of
             each lane.
         """
-        points = []
-        for c in range(self.depths[state], column):
-            y = self.columns[c][state]
-            if c > self.depths[state]:
-                points.append((self.left[c], y))
-            points.append((self.left[c + 1] - GAP, y))
-        return points
+        first = self.depths[state]
+        return [
+            (x, self.columns[c][state])
+            for c in range(first, column)
+            for x in (self.left[c], self.left[c + 1] - GAP)
+        ][1:]

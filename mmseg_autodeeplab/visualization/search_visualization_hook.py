@@ -1,6 +1,6 @@
 """Pictures of a search while it runs."""
 
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -9,7 +9,8 @@ from mmseg.registry import HOOKS
 
 from ..engine import bare_model
 from ..search.history import count_changes
-from .drawing import as_image, draw_alphas, draw_betas, draw_cell, draw_path
+from .drawing import as_image, draw_cell, draw_path
+from .heat_map import draw_alphas, draw_betas
 
 
 @HOOKS.register_module()
@@ -26,7 +27,7 @@ class SearchVisualizationHook(Hook):
 
     Args:
         interval (int): Iterations between two times. The end of the search
-            is always one. 0 switches the pictures off. Defaults to 500.
+            is always one. 0 switches the pictures off.
     """
 
     # After ArchSearchHook's step, and before the timer: what it takes is not
@@ -43,20 +44,15 @@ class SearchVisualizationHook(Hook):
 
     @master_only
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Optional[dict] = None,
+        self, runner: Runner, *args: Any, **kwargs: Any
     ) -> None:
         """Draw at the interval and at the end."""
-        if self.interval and (
+        if not self.interval or not (
             self.every_n_train_iters(runner, self.interval)
             or self.is_last_train_iter(runner)
         ):
-            self._draw(runner, runner.iter + 1)
-
-    def _draw(self, runner: Runner, iteration: int) -> None:
+            return
+        iteration = runner.iter + 1
         backbone = bare_model(runner).backbone
         alphas, betas = (
             p.detach().float().cpu().numpy()
