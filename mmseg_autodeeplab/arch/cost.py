@@ -20,7 +20,7 @@ and every source one transition, E is the cost of that network, exactly.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ import numpy as np
 
 from ..errors import UserError
 from .autodeeplab import AutoDeepLabArchitecture
-from .primitives import PRIMITIVES, index_of
+from .primitives import PRIMITIVES, Conv, index_of
 from .trellis import DIRECTIONS, NUM_LEVELS, RATES, block_edges, num_edges
 
 QUANTITIES = ('multiply_adds', 'parameters')
@@ -37,15 +37,13 @@ QUANTITIES = ('multiply_adds', 'parameters')
 class CostTables(NamedTuple):
     """All that :func:`expected_cost` needs beside the probabilities.
 
-    Levels are a, b and c of layers l - 2, l - 1 and l.
-
     Attributes:
         stem: Shape (), the stem.
         entries: (L, 4, 4), ``[l, b, c]``: the projection of a cell's first
             input, and in layers 0 and 1, where the second one comes from the
             stem, of that too.
-        prev_entries: (4, 4, 4), ``[a, b, c]``: the projection of the second
-            input from layer 2 on.
+        prev_entries: (4, 4, 4), ``[a, b, c]``: that of the second input from
+            layer 2 on.
         operations: (4, 4, edges, 8), ``[b, c, edge, primitive]``: two of
             this operation, as a block has two.
         rivals: (edges, edges, 8), ``[edge, other, primitive]``: 1 where both
@@ -94,23 +92,28 @@ def cost_tables(
             f'The quantity of a cost is {quantity!r}, but must be '
             f'{" or ".join(map(repr, QUANTITIES))}.'
         )
+    rows = list(PRIMITIVES.values())
     stem_out = 2 * stem_channels
     widths = [filter_multiplier * 2**level for level in range(NUM_LEVELS)]
     outputs = [num_blocks * width for width in widths]
-    # Of each edge, its block and the state that it reads.
-    edges = [(b, n) for b in range(num_blocks) for n in range(b + 2)]
+    # Of each edge, the state that it reads, and its block.
+    states = [n for block in range(num_blocks) for n in range(block + 2)]
+    blocks = [block for block in range(num_blocks) for _ in range(block + 2)]
 
-    def unit(inputs, outputs, kernel, rate, norm=True):
+    pointwise = Conv(1)
+
+    def unit(inputs, outputs, rate, conv=pointwise):
         """A convolution and its norm; the rate is that of the output."""
-        weights = inputs * outputs * kernel**2
+        inputs = 1 if conv.depthwise else inputs
+        weights = inputs * outputs * conv.kernel**2
         if quantity == 'parameters':
-            return weights + 2 * outputs * norm
+            return weights + 2 * outputs * conv.norm
         return weights * math.prod(-(-size // rate) for size in shape)
 
     def projection(channels, b, c):
         # Upsampling comes before a cell, the stride is inside it: the inputs
         # are projected at the finer of both scales.
-        return unit(channels, widths[c], 1, RATES[min(b, c)])
+        return unit(channels, widths[c], RATES[min(b, c)])
 
     def prev_projection(channels, b, c):
         # AutoDeepLab leaves a second input alone that has the width already.
@@ -124,46 +127,31 @@ def cost_tables(
         return cost
 
     def operation(b, c, edge, index):
-        stride = 2 if c > b and edges[edge][1] < 2 else 1
-        return 2 * sum(
-            unit(
-                1 if conv.depthwise else widths[c],
-                widths[c],
-                conv.kernel,
-                RATES[c],
-                conv.norm,
-            )
-            for conv in rows[index].convs_at(stride)
-        )
+        convs = rows[index].convs_at(2 if c > b and states[edge] < 2 else 1)
+        width, rate = widths[c], RATES[c]
+        return 2 * sum(unit(width, width, rate, conv) for conv in convs)
 
-    rows = list(PRIMITIVES.values())
-    levels = (NUM_LEVELS,) * 3
+    stem = (
+        unit(in_channels, stem_channels, 2, Conv(3))
+        + unit(stem_channels, stem_channels, 2, Conv(3))
+        + unit(stem_channels, stem_out, RATES[0], Conv(3))
+    )
+    pair = (NUM_LEVELS, NUM_LEVELS)
+    some = np.array([float(row.is_decodable) for row in rows])
     return CostTables(
-        stem=np.array(
-            unit(in_channels, stem_channels, 3, 2)
-            + unit(stem_channels, stem_channels, 3, 2)
-            + unit(stem_channels, stem_out, 3, RATES[0]),
-            dtype=float,
+        np.array(stem, dtype=float),
+        _table(entry, num_layers, *pair),
+        _table(
+            lambda a, b, c: prev_projection(outputs[a], b, c),
+            *(NUM_LEVELS, *pair),
         ),
-        entries=_table(entry, num_layers, *levels[1:]),
-        prev_entries=_table(
-            lambda a, b, c: prev_projection(outputs[a], b, c), *levels
-        ),
-        operations=_table(operation, *levels[1:], len(edges), len(rows)),
-        rivals=_table(
-            lambda e, f, k: (
-                edges[e][0] == edges[f][0] and rows[k].is_decodable
-            ),
-            *(len(edges), len(edges), len(rows)),
-        ),
-        targets=_table(
-            lambda b, direction, c: c == b + DIRECTIONS[direction],
-            *(NUM_LEVELS, len(DIRECTIONS), NUM_LEVELS),
-        ),
+        _table(operation, *pair, len(states), len(rows)),
+        np.equal.outer(blocks, blocks)[..., None] * some,
+        np.stack([np.eye(NUM_LEVELS, k=step) for step in DIRECTIONS], 1),
     )
 
 
-def _table(function: Callable, *shape: int) -> np.ndarray:
+def _table(function, *shape):
     """The values of a function at all indices."""
     values = [function(*index) for index in np.ndindex(*shape)]
     return np.array(values, dtype=float).reshape(shape)

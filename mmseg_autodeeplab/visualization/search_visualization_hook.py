@@ -1,7 +1,5 @@
 """Pictures of a search while it runs."""
 
-from typing import Any
-
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -43,9 +41,7 @@ class SearchVisualizationHook(Hook):
         self._before = bare_model(runner).backbone.architecture()
 
     @master_only
-    def after_train_iter(
-        self, runner: Runner, *args: Any, **kwargs: Any
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Draw at the interval and at the end."""
         if not self.interval or not (
             self.every_n_train_iters(runner, self.interval)
