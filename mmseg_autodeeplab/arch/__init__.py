@@ -1,19 +1,8 @@
 """Architectures as data: numpy only, no torch."""
 
 from .architecture import Architecture
-from .autodeeplab import (
-    AutoDeepLabArchitecture,
-    AutoDeepLabSpace,
-    Connection,
-    Stage,
-)
-from .cost import (
-    QUANTITIES,
-    CostTables,
-    cost_tables,
-    expected_cost,
-    one_hot,
-)
+from .autodeeplab import AutoDeepLabArchitecture, AutoDeepLabSpace, Connection
+from .cost import QUANTITIES, CostTables, cost_tables, expected_cost, one_hot
 from .decode import (
     alpha_entropy,
     alpha_probabilities,

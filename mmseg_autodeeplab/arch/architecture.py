@@ -18,18 +18,17 @@ Kind = TypeVar('Kind', bound='Architecture')
 class Architecture:
     """The base of all kinds of architectures.
 
-    A kind is a frozen dataclass with a ``schema``. Its fields are those of
-    its file, in this order; the last one is ``provenance``: free, JSON-like,
-    where the architecture comes from, and no part of equality.
-    ``__post_init__`` refuses values that are not allowed and ends in the
-    base's. ``space()`` gives the space that it is from.
-
-    Attributes:
-        schema (str): Names the kind in a file; its version is ``version``.
+    A kind is a frozen dataclass. Its fields are those of its file, in this
+    order; the last one is ``provenance``: free, JSON-like, where the
+    architecture comes from, and no part of equality. ``__post_init__``
+    refuses values that are not allowed and ends in the base's. A kind has
+    ``content()``, its own fields as plain lists and dicts, as in a config;
+    ``describe()``, a few short lines for logs; and ``space()``, the space
+    that it is from.
     """
 
-    schema: ClassVar[Optional[str]] = None
-    version: ClassVar[int] = 1
+    schema: ClassVar[Optional[str]] = None  # names the kind in a file
+    version: ClassVar[int] = 1  # of the schema
     kinds: ClassVar[dict[str, type['Architecture']]] = {}  # by schema
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -98,14 +97,6 @@ class Architecture:
             **self.content(),
             provenance=dict(self.provenance),
         )
-
-    def content(self) -> dict:
-        """Its own fields as plain lists and dicts, as in a config."""
-        raise NotImplementedError
-
-    def describe(self) -> str:
-        """A few short lines, for logs."""
-        raise NotImplementedError
 
     @classmethod
     def load(cls: type[Kind], file: str) -> Kind:

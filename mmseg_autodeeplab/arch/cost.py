@@ -68,21 +68,17 @@ def cost_tables(
     stem_channels: int = 64,
     in_channels: int = 3,
 ) -> CostTables:
-    """Count every part that a derived network can have.
+    """Count every part that a derived network can have, in float64.
 
     Args:
-        num_blocks (int): Blocks per cell, B.
-        num_layers (int): Layers, L.
+        num_blocks, num_layers (int): B and L.
         quantity (str): ``'multiply_adds'`` of convolutions, or
             ``'parameters'``, of convolutions and affine norms.
         shape (Sequence[int]): Height and width of the image; parameters do
             not depend on it.
-        filter_multiplier (int): F of the derived network, not of the
-            supernet; so are ``stem_channels``.
-        in_channels (int): Channels of the image.
-
-    Returns:
-        CostTables: float64 arrays.
+        filter_multiplier, stem_channels (int): Of the derived network, not
+            of the supernet.
+        in_channels (int): Of the image.
 
     Raises:
         UserError: The quantity is unknown.

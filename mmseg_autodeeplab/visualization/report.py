@@ -178,29 +178,30 @@ def _table(name, title, table, over_time):
     """The last state, for who prints it or has no scripts."""
     lowest, spread = over_time['range']
     shares = iter(over_time['values'][-1])
-    body = []
-    for label, values, chosen in zip(table.rows, table.values, table.chosen):
-        cells = [f'<th scope="row">{label}</th>']
-        for value, is_chosen in zip(values, chosen):
-            if np.isnan(value):
-                cells.append('<td></td>')
-                continue
-            share = next(shares)
-            shade = (share - lowest) * (len(COLORS) - 1) // spread
-            background, color = COLORS[shade]
-            cells.append(
-                f'<td class="{"p chosen" if is_chosen else "p"}" '
-                f'style="background:{background};color:{color}">'
-                f'{share / 10:.1f}</td>'
-            )
-        body.append(f'<tr>{"".join(cells)}</tr>')
+
+    def cell(value, is_chosen):
+        if np.isnan(value):
+            return '<td></td>'
+        share = next(shares)
+        shade = (share - lowest) * (len(COLORS) - 1) // spread
+        background, color = COLORS[shade]
+        return (
+            f'<td class="{"p chosen" if is_chosen else "p"}" '
+            f'style="background:{background};color:{color}">'
+            f'{share / 10:.1f}</td>'
+        )
+
+    body = ''.join(
+        f'<tr><th scope="row">{label}</th>{"".join(map(cell, *row))}</tr>'
+        for label, *row in zip(table.rows, table.values, table.chosen)
+    )
     head = ''.join(f'<th scope="col">{label}</th>' for label in table.columns)
     return f'<h3>{title}</h3>' + _wide(
         name,
         f'<table class="map" id="{name}" aria-label="{title}" '
         f'style="--columns:{len(table.columns)}">'
         f'<thead><tr><td></td>{head}</tr></thead>'
-        f'<tbody>{"".join(body)}</tbody></table>',
+        f'<tbody>{body}</tbody></table>',
     )
 
 
@@ -241,11 +242,8 @@ def _commands(search):
     if search.checkpoint is None:
         return '<p>There is no checkpoint iter_*.pth yet.</p>'
     config = osp.join(search.work_dir, 'decoded', 'retrain.py')
-    lines = [
-        f'python tools/decode.py {shlex.quote(search.checkpoint)}',
-        f'python tools/train.py {shlex.quote(config)}',
-    ]
     return (
-        f'<pre>{escape(chr(10).join(lines))}</pre>'
+        f'<pre>python tools/decode.py {escape(shlex.quote(search.checkpoint))}'
+        f'\npython tools/train.py {escape(shlex.quote(config))}</pre>'
         '<p>The first one also prints how to test the result.</p>'
     )

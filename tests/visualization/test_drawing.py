@@ -16,7 +16,7 @@ from mmseg_autodeeplab.visualization import (
     render,
     save_drawings,
 )
-from mmseg_autodeeplab.visualization.cell_layout import (
+from mmseg_autodeeplab.visualization.drawing import (
     BLOCK_HEIGHT,
     BLOCK_WIDTH,
     GAP,
