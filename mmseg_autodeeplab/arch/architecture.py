@@ -77,14 +77,10 @@ class Architecture:
         own = [f.name for f in fields(kind)]
         names = ['schema', 'version', *own]
         listed = f'an architecture has the fields {", ".join(names)}'
-        for name in names[:-1]:
-            if name not in data:
-                raise UserError(f'{name} is missing; {listed}.')
-        for name in data:
-            if name not in names:
-                raise UserError(
-                    f'the field {short(name)} is unknown; {listed}.'
-                )
+        if missing := [name for name in names[:-1] if name not in data]:
+            raise UserError(f'{missing[0]} is missing; {listed}.')
+        if unknown := [short(name) for name in data if name not in names]:
+            raise UserError(f'the field {unknown[0]} is unknown; {listed}.')
         if data['version'] != kind.version:
             refuse('version', data['version'], f'{kind.version}')
         return kind(**{name: data[name] for name in own if name in data})

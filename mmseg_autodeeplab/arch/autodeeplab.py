@@ -30,21 +30,16 @@ class Stage(NamedTuple):
 class AutoDeepLabArchitecture(Architecture):
     """A cell and a path, as searched or as published.
 
-    Args:
-        cell (tuple): One pair of :class:`Connection` per block. Block ``b``
-            may read states ``0 .. b + 1`` (see :mod:`.trellis`).
-        path (tuple[int]): One downsample rate (4, 8, 16 or 32) per layer.
-            The first is 4 or 8; neighbours are equal or a factor of 2 apart.
-        provenance (Mapping): Free, JSON-like: where it comes from. Not part
-            of equality.
-
     Raises:
         UserError: A value is not allowed.
     """
 
     schema: ClassVar[str] = 'mmseg_autodeeplab/architecture'
 
+    #: One pair per block; block ``b`` may read states ``0 .. b + 1``.
     cell: tuple[tuple[Connection, Connection], ...]
+    #: One downsample rate (4, 8, 16 or 32) per layer. The first is 4 or 8;
+    #: neighbours are equal or a factor of 2 apart.
     path: tuple[int, ...]
     provenance: Mapping = field(default_factory=dict, compare=False)
 
@@ -72,8 +67,7 @@ class AutoDeepLabArchitecture(Architecture):
     def stages(self) -> tuple[Stage, ...]:
         """Runs of equal scale along the path, the stem included.
 
-        Stage 0 is at stride 4 and ends in the low-level feature: the last
-        cell of the path's opening run at stride 4, or the stem (layer -1)
+        Stage 0, at stride 4, ends in the low-level feature: in the stem
         where the path leaves stride 4 at once. The last stage ends in the
         final feature.
         """
@@ -104,11 +98,9 @@ class AutoDeepLabArchitecture(Architecture):
         return f'path {"-".join(map(str, self.path))}\ncell {blocks}'
 
     def signs_of_collapse(self) -> list[str]:
-        """Say in what it is degenerate, one clause each.
+        """Say in what it is degenerate, as a search by gradient may end.
 
-        Gradient-based search may end in cells of skip connections, which
-        train fastest while the weights are poor, and in one scale for all
-        layers.
+        Skip connections train fastest while the weights are poor.
         """
         kinds = [PRIMITIVES[c.op].kind for block in self.cell for c in block]
         skips = kinds.count('skip')
@@ -130,12 +122,8 @@ class AutoDeepLabArchitecture(Architecture):
 class AutoDeepLabSpace:
     """All cells of B blocks along all paths of L layers.
 
-    Args:
-        num_layers (int): L, at least 1.
-        num_blocks (int): B, at least 1.
-
     Raises:
-        UserError: One of them is not an integer of 1 or more.
+        UserError: One of both is not an integer of 1 or more.
     """
 
     num_layers: int = 12
@@ -174,8 +162,7 @@ class AutoDeepLabSpace:
     def count_cells(self) -> int:
         """Number of cells as the paper counts them (5.57e14 for 5 blocks).
 
-        Ordered pairs, both branches free to read the same state, ``none``
-        included.
+        Ordered pairs, in which a state may be read twice, and by ``none``.
         """
         return math.prod(
             (len(PRIMITIVES) * (block + 2)) ** 2

@@ -35,27 +35,21 @@ QUANTITIES = ('multiply_adds', 'parameters')
 
 
 class CostTables(NamedTuple):
-    """All that :func:`expected_cost` needs beside the probabilities.
-
-    Attributes:
-        stem: Shape (), the stem.
-        entries: (L, 4, 4), ``[l, b, c]``: the projection of a cell's first
-            input, and in layers 0 and 1, where the second one comes from the
-            stem, of that too.
-        prev_entries: (4, 4, 4), ``[a, b, c]``: that of the second input from
-            layer 2 on.
-        operations: (4, 4, edges, 8), ``[b, c, edge, primitive]``: two of
-            this operation, as a block has two.
-        rivals: (edges, edges, 8), ``[edge, other, primitive]``: 1 where both
-            edges enter one block, for every primitive but ``none``.
-        targets: (4, 3, 4), ``[b, direction, c]``, 1 where this leads to c.
-    """
+    """All that :func:`expected_cost` needs beside the probabilities."""
 
     stem: Any
+    #: (L, 4, 4), ``[l, b, c]``: the projection of a cell's first input, and
+    #: in layers 0 and 1, where the second one comes from the stem, of that.
     entries: Any
+    #: (4, 4, 4), ``[a, b, c]``: that of the second input from layer 2 on.
     prev_entries: Any
+    #: (4, 4, edges, 8), ``[b, c, edge, primitive]``: two of this operation,
+    #: as a block has two.
     operations: Any
+    #: (edges, edges, 8), ``[edge, other, primitive]``: 1 where both edges
+    #: enter one block, for every primitive but ``none``.
     rivals: Any
+    #: (4, 3, 4), ``[b, direction, c]``: 1 where this leads to c.
     targets: Any
 
 
@@ -156,7 +150,7 @@ def _table(function, *shape):
 def expected_cost(
     tables: CostTables, alphas: Any, betas: Any, xp: ModuleType = np
 ) -> Any:
-    """The expectation, in multiply-adds or parameters.
+    """The expectation, in multiply-adds or parameters, as a scalar.
 
     Args:
         tables (CostTables): Arrays, or tensors.
@@ -164,9 +158,6 @@ def expected_cost(
         betas: Softmaxed, (L, 4, 3); 0 where no transition exists.
         xp (module): ``numpy``, or ``torch`` if all of these are tensors; then
             the result has a gradient.
-
-    Returns:
-        A scalar of the same kind.
     """
     transitions = xp.einsum('lbd,bdc->lbc', betas, tables.targets)
     # The probability that the path has b at layer l - 1 and c at layer l.
@@ -196,8 +187,8 @@ def one_hot(
     1. Two connections that read the same state share its edge.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: Alphas (edges, 8) and betas (L, 4, 3),
-        as after the softmaxes, but sources that the path avoids have 0.
+        tuple: Alphas (edges, 8) and betas (L, 4, 3), as after the softmaxes,
+        but sources that the path avoids have 0.
     """
     alphas = np.zeros((num_edges(architecture.num_blocks), len(PRIMITIVES)))
     for b, block in enumerate(architecture.cell):

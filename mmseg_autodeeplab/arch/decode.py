@@ -5,12 +5,11 @@ Auto-DeepLab, Sec. 3.3 ("Decoding discrete architectures").
 """
 
 from operator import itemgetter
-from typing import Optional
 
 import numpy as np
 
 from .autodeeplab import AutoDeepLabArchitecture, Connection
-from .primitives import PRIMITIVES
+from .primitives import PRIMITIVES, decodable, index_of
 from .trellis import (
     DIRECTIONS,
     NUM_LEVELS,
@@ -56,10 +55,9 @@ def decode_cell(alphas: np.ndarray) -> tuple:
     Returns:
         tuple: One pair of :class:`Connection` per block.
     """
-    probabilities = alpha_probabilities(alphas)
-    names = list(PRIMITIVES)
-    undecodable = [not row.is_decodable for row in PRIMITIVES.values()]
-    probabilities[:, undecodable] = -1
+    names = decodable()
+    columns = [index_of(name) for name in names]
+    probabilities = alpha_probabilities(alphas)[:, columns]
     best, strength = probabilities.argmax(1), probabilities.max(1)
     cell = []
     for block in range(num_blocks_of(len(probabilities))):
@@ -100,13 +98,9 @@ def decode_path(betas: np.ndarray) -> tuple[int, ...]:
     return max(best.values(), key=itemgetter(0))[1]
 
 
-def decode(
-    alphas: np.ndarray, betas: np.ndarray, provenance: Optional[dict] = None
-) -> AutoDeepLabArchitecture:
+def decode(alphas: np.ndarray, betas: np.ndarray) -> AutoDeepLabArchitecture:
     """Decode both levels into an :class:`AutoDeepLabArchitecture`."""
-    return AutoDeepLabArchitecture(
-        decode_cell(alphas), decode_path(betas), provenance or {}
-    )
+    return AutoDeepLabArchitecture(decode_cell(alphas), decode_path(betas))
 
 
 def alpha_entropy(alphas: np.ndarray) -> float:

@@ -20,27 +20,17 @@ class Conv(NamedTuple):
 
 @dataclass(frozen=True)
 class Primitive:
-    """What may stand on an edge of a cell.
+    """What may stand on an edge of a cell."""
 
-    Args:
-        name (str): As in ``architecture.json``.
-        kind (str): What builds it, a key of ``BUILDERS``; or ``'none'``.
-        kernel (int): Of its pooling or of its widest convolution.
-        label (str): In drawings.
-        color (str): In drawings, as matplotlib reads it.
-        convs (tuple[Conv]): Its convolutions, in order, the last one with a
-            norm. A ReLU stands before the first one and behind every other
-            norm.
-        strided_convs (tuple[Conv], optional): Those in a position of stride
-            2, where they are others.
-    """
-
-    name: str
-    kind: str
-    kernel: int
-    label: str
-    color: str
+    name: str  #: as in ``architecture.json``
+    kind: str  #: what builds it, a key of ``BUILDERS``; or ``'none'``
+    kernel: int  #: of its pooling or of its widest convolution
+    label: str  #: in drawings
+    color: str  #: in drawings, as matplotlib reads it
+    #: Its convolutions, in order, the last one with a norm. A ReLU stands
+    #: before the first one and behind every other norm.
     convs: tuple[Conv, ...] = ()
+    #: Those in a position of stride 2, where they are others.
     strided_convs: Optional[tuple[Conv, ...]] = None
 
     @property

@@ -19,9 +19,7 @@ import numpy as np
 RATES = (4, 8, 16, 32)
 NUM_LEVELS = len(RATES)
 
-# What each direction of a transition adds to the level.
-DIRECTIONS = (-1, 0, 1)  # to the finer scale, same, to the coarser scale
-
+DIRECTIONS = (-1, 0, 1)  # what a transition adds to the level
 # Below this every one of the four scales exists in the last layer.
 MIN_LAYERS = 3
 
@@ -72,12 +70,7 @@ def incoming(layer: int, level: int) -> list[tuple[int, int]]:
 
 
 def transition_mask(num_layers: int) -> np.ndarray:
-    """Which transitions exist.
-
-    Returns:
-        np.ndarray: Booleans of shape (num_layers, 4, 3), indexed
-        ``[layer, source level, direction]``; 105 are true for 12 layers.
-    """
+    """Which transitions exist, as booleans of shape (num_layers, 4, 3)."""
     mask = np.zeros((num_layers, NUM_LEVELS, len(DIRECTIONS)), dtype=bool)
     for layer in range(num_layers):
         for level in levels_at(layer):

@@ -44,9 +44,6 @@ class CellLayout:
     passes behind a block. Within a column, things are in the order of what
     they come from.
 
-    Args:
-        cell (Sequence): One pair of connections per block.
-
     Attributes:
         depths (list[int]): The column of each state.
         columns (list[dict]): Height of each state, or of its lane, by column.
@@ -70,21 +67,19 @@ class CellLayout:
         self.height = 8.0
         for column in range(1, end):
             before = self.columns[-1]
-            origins, heights = {}, {}
+            parts = []  # (where it comes from, state, height)
             for state, depth in enumerate(self.depths):
                 if depth == column:
-                    pair = cell[state - 2]
-                    origins[state] = sum(before[c.input] for c in pair) / 2
-                    heights[state] = BLOCK_HEIGHT
+                    y = sum(before[c.input] for c in cell[state - 2]) / 2
+                    parts.append((y, state, BLOCK_HEIGHT))
                 elif depth < column < last_read[state]:
-                    origins[state] = before[state]
-                    heights[state] = WIRE_HEIGHT
-            y = sum(heights.values()) / 2
-            self.height = max(self.height, 2 * y + 2)
+                    parts.append((before[state], state, WIRE_HEIGHT))
+            top = sum(height for *_, height in parts) / 2
+            self.height = max(self.height, 2 * top + 2)
             self.columns.append({})
-            for state in sorted(origins, key=origins.get, reverse=True):
-                self.columns[-1][state] = y - heights[state] / 2
-                y -= heights[state]
+            for _, state, height in sorted(parts, key=lambda part: -part[0]):
+                self.columns[-1][state] = top - height / 2
+                top -= height
         self.left = [0.0] + [
             INPUT_WIDTH + GAP + column * (BLOCK_WIDTH + GAP)
             for column in range(end)
@@ -101,11 +96,9 @@ class CellLayout:
         return [(upper, y + offset), (lower, y - offset)]
 
     def wire(self, state: int, column: int) -> list[tuple[float, float]]:
-        """Ends of the straight parts of a wire to the left of a column.
+        """Points (x, y) of a wire that ends to the left of a column.
 
-        Returns:
-            list: Points (x, y): right end of the state, then both ends of
-            each lane.
+        The right end of the state, then both ends of each lane.
         """
         first = self.depths[state]
         return [
@@ -224,11 +217,7 @@ DRAWINGS = {AutoDeepLabArchitecture: dict(cell=draw_cell, path=draw_path)}
 
 
 def drawings_of(architecture: Architecture) -> dict[str, Callable]:
-    """The functions that draw an architecture of this kind, by name.
-
-    Raises:
-        UserError: No drawing is known for the kind.
-    """
+    """The functions that draw an architecture of this kind, by name."""
     if type(architecture) not in DRAWINGS:
         raise UserError(
             f'An architecture of schema {architecture.schema!r} cannot be '

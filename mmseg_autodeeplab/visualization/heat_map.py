@@ -30,16 +30,12 @@ FRAME = '#D55E00'
 
 
 class HeatMap(NamedTuple):
-    """A table of probabilities, with the labels of its rows and columns.
+    """A table of probabilities."""
 
-    ``values`` is NaN where nothing exists, ``chosen`` true for the decoded
-    choice; both have the shape (rows, columns).
-    """
-
-    rows: list[str]
-    columns: list[str]
-    values: np.ndarray
-    chosen: np.ndarray
+    rows: list[str]  #: labels
+    columns: list[str]  #: labels
+    values: np.ndarray  #: (rows, columns), NaN where nothing exists
+    chosen: np.ndarray  #: booleans of this shape: the decoded choice
 
 
 def alpha_map(alphas: np.ndarray) -> HeatMap:

@@ -34,15 +34,10 @@ COLORS = [
     (to_hex(shade), '#fff' if i >= 38 else '#111')
     for i, shade in enumerate(SHADES)
 ]
-MAPS = dict(
-    alphas=(
-        alpha_map,
-        'Alphas: the primitives of each edge of the cell, in %',
-    ),
-    betas=(
-        beta_map,
-        'Betas: transitions between downsample rates, by layer, in %',
-    ),
+MAPS = dict(alphas=alpha_map, betas=beta_map)
+TITLES = dict(
+    alphas='Alphas: the primitives of each edge of the cell, in %',
+    betas='Betas: transitions between downsample rates, by layer, in %',
 )
 
 
@@ -59,10 +54,10 @@ def render_report(search: Search) -> str:
     maps, tables = {}, []
     if records:
         shown = f'At iteration <span id="shown">{iterations[-1]}</span>.'
-        for name, (map_of, title) in MAPS.items():
+        for name, map_of in MAPS.items():
             history = [map_of(getattr(record, name)) for record in records]
             maps[name] = _over_time(history)
-            tables.append(_table(name, title, history[-1], maps[name]))
+            tables.append(_table(name, history[-1], maps[name]))
     data = dict(iterations=iterations, shades=COLORS, maps=maps)
     return Template(template.read_text(encoding='utf-8')).substitute(
         title=escape(f'Search: {config_name(search)}'),
@@ -174,8 +169,9 @@ def _over_time(tables):
     )
 
 
-def _table(name, title, table, over_time):
+def _table(name, table, over_time):
     """The last state, for who prints it or has no scripts."""
+    title = TITLES[name]
     lowest, spread = over_time['range']
     shares = iter(over_time['values'][-1])
 

@@ -15,13 +15,11 @@ from .heat_map import draw_alphas, draw_betas
 class SearchVisualizationHook(Hook):
     """Show alphas, betas, cell and path through the runner's visualizer.
 
-    So all of its backends get them: the images ``search_alphas``,
-    ``search_betas``, ``search_cell`` and ``search_path``, and the scalars
+    All of its backends get the images ``search_alphas``, ``search_betas``,
+    ``search_cell`` and ``search_path``, and the scalars
     ``changed_connections`` and ``changed_layers``, what was decoded otherwise
     the time before (or when the run began, or was resumed). Nothing else
     needs this hook: what is read of a search, ``ArchSearchHook`` writes.
-
-    The backbone needs ``arch_parameters()`` and ``architecture()``.
 
     Args:
         interval (int): Iterations between two times. The end of the search
