@@ -206,7 +206,7 @@ def draw_path(architecture: AutoDeepLabArchitecture) -> Figure:
     names = ['stem', *(f'{layer + 1}' for layer in layers)]
     ax.set_xticks(range(-1, len(layers)), names)
     ax.set_yticks(range(len(RATES)), RATES)
-    ax.invert_yaxis()
+    ax.set_ylim(len(RATES) - 0.7, -0.3)
     ax.tick_params(length=0, labelsize=7.5)
     ax.set_frame_on(False)
     return figure

@@ -96,8 +96,8 @@ def _draw(table, column_name, width):
         edgecolors='white',
     )
     for row, column in np.argwhere(table.chosen):
-        frame = Rectangle((column, row), 1, 1, fill=False, ec=FRAME, lw=2)
-        ax.add_patch(frame)
+        style = dict(fill=False, ec=FRAME, lw=2, clip_on=False)
+        ax.add_patch(Rectangle((column, row), 1, 1, **style))
     names = [name.replace(' ', '\n') for name in table.columns]
     ax.set_xticks(np.arange(columns) + 0.5, names)
     ax.set_yticks(np.arange(rows) + 0.5, table.rows)

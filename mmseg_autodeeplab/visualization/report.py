@@ -42,11 +42,7 @@ TITLES = dict(
 
 
 def render_report(search: Search) -> str:
-    """The page, HTML: everything is in it, nothing is loaded.
-
-    Args:
-        search (Search): What :func:`read_search` found.
-    """
+    """The page, HTML: everything is in it, nothing is loaded."""
     template = resources.files(__package__) / 'report.html'
     records = _thinned(search.records, MAX_RECORDS)
     iterations = [int(record.iteration) for record in records]
@@ -65,7 +61,6 @@ def render_report(search: Search) -> str:
         settings=_rows(settings(search)),
         latest=_rows(latest(search)),
         curves=_curves(search),
-        last=max(len(records) - 1, 0),
         shown=shown,
         maps='\n'.join(tables),
         # Nothing in there ends the element.
