@@ -18,11 +18,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from mmseg_autodeeplab.arch import (
-    Architecture,
-    AutoDeepLabArchitecture,
-    decode,
-)
+from mmseg_autodeeplab.arch import Architecture, decode
 from mmseg_autodeeplab.cli import read_architecture
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.search import retrain_config
@@ -222,11 +218,10 @@ def test_a_folder_is_no_architecture(tmp_path):
 def test_very_many_blocks():
     # A file of so many is refused; in a config they are data like others.
     block = [dict(input=0, op='skip_connect')] * 2
-    kind = AutoDeepLabArchitecture
-    found = kind.from_dict(dict(cell=[block] * 10**4, path=[4]))
+    found = Architecture.from_dict(dict(cell=[block] * 10**4, path=[4]))
     assert found.num_blocks == 10**4
     with pytest.raises(UserError) as error:
-        kind.from_dict(dict(cell=[], path=[[block] * 10**6]))
+        Architecture.from_dict(dict(cell=[], path=[[block] * 10**6]))
     assert len(str(error.value)) < 300
 
 
@@ -276,8 +271,9 @@ def decode_file(checkpoint, content):
         )
         init_default_scope('mmseg')
         retrain = retrain_config(cfg, architecture)[0]
-        found = retrain.model.backbone.arch
-        assert AutoDeepLabArchitecture.from_dict(found) == architecture
+        assert Architecture.from_dict(retrain.model.backbone.arch) == (
+            architecture
+        )
         json.dumps(dict(architecture.provenance))
         return architecture
     return None

@@ -50,14 +50,17 @@ class Architecture:
 
         Args:
             data (dict): Without a schema, as in a config, it is of the class
-                that this is called on.
+                that this is called on; on the base, its first field tells.
             where (str): Named at the head of an error.
 
         Raises:
             UserError: ``data`` is not an architecture of this kind.
         """
         if isinstance(data, Mapping):
-            data = {'schema': cls.schema, 'version': cls.version, **data}
+            kinds = cls.kinds.items()
+            found = (s for s, k in kinds if fields(k)[0].name in data)
+            schema = cls.schema or next(found, None)
+            data = {'schema': schema, 'version': cls.version, **data}
         try:
             return cls._parse(data)
         except UserError as e:

@@ -80,10 +80,8 @@ class CellLayout:
             for _, state, height in sorted(parts, key=lambda part: -part[0]):
                 self.columns[-1][state] = top - height / 2
                 top -= height
-        self.left = [0.0] + [
-            INPUT_WIDTH + GAP + column * (BLOCK_WIDTH + GAP)
-            for column in range(end)
-        ]
+        first, step = INPUT_WIDTH + GAP, BLOCK_WIDTH + GAP
+        self.left = [0.0, *(first + column * step for column in range(end))]
 
     def operations(self, block: int) -> list[tuple[Connection, float]]:
         """The connections of a block from top to bottom, and their heights."""
