@@ -108,7 +108,7 @@ def test_drawn(tmp_path):
     files = {str(p) for p in tmp_path.iterdir()}
     assert files == set(drawing_files(architecture, str(tmp_path)))
     rng = np.random.default_rng(0)
-    labels = draw_alphas(rng.normal(size=(5, 9))).axes[0].texts
+    labels = draw_alphas(rng.normal(size=(5, 9))).axes[0].get_xticklabels()
     assert 'conv\n1×1' in {text.get_text() for text in labels}
 
 

@@ -1,19 +1,8 @@
 """Architectures as data: numpy only, no torch."""
 
 from .architecture import Architecture
-from .autodeeplab import (
-    AutoDeepLabArchitecture,
-    AutoDeepLabSpace,
-    Connection,
-    Stage,
-)
-from .cost import (
-    QUANTITIES,
-    CostTables,
-    cost_tables,
-    expected_cost,
-    one_hot,
-)
+from .autodeeplab import AutoDeepLabArchitecture, AutoDeepLabSpace, Connection
+from .cost import QUANTITIES, CostTables, cost_tables, expected_cost, one_hot
 from .decode import (
     alpha_entropy,
     alpha_probabilities,
@@ -37,40 +26,3 @@ from .trellis import (
     transition_mask,
 )
 from .zoo import ZOO, get_architecture
-
-__all__ = [
-    'DIRECTIONS',
-    'MIN_LAYERS',
-    'PRIMITIVES',
-    'QUANTITIES',
-    'RATES',
-    'ZOO',
-    'Architecture',
-    'AutoDeepLabArchitecture',
-    'AutoDeepLabSpace',
-    'Connection',
-    'Conv',
-    'CostTables',
-    'Primitive',
-    'Stage',
-    'alpha_entropy',
-    'alpha_probabilities',
-    'beta_entropy',
-    'beta_probabilities',
-    'block_edges',
-    'cost_tables',
-    'count_paths',
-    'decodable',
-    'decode',
-    'decode_cell',
-    'decode_path',
-    'expected_cost',
-    'get_architecture',
-    'incoming',
-    'index_of',
-    'levels_at',
-    'num_blocks_of',
-    'num_edges',
-    'one_hot',
-    'transition_mask',
-]

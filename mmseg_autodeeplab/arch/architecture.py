@@ -4,15 +4,13 @@ import json
 import reprlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Optional, TypeVar
 
 from ..errors import UserError
 from ..files import write_atomically
 
 MAX_CHARACTERS = 10**6  # of a file; those of the paper's space have 2000
 MAX_DEPTH = 32  # of the provenance: json reads deeper than it writes
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 80
 
 Kind = TypeVar('Kind', bound='Architecture')
 
@@ -23,15 +21,14 @@ class Architecture:
     A kind is a frozen dataclass. Its fields are those of its file, in this
     order; the last one is ``provenance``: free, JSON-like, where the
     architecture comes from, and no part of equality. ``__post_init__``
-    refuses values that are not allowed and ends in the base's.
-
-    Attributes:
-        schema (str): Names the kind in a file.
-        version (int): Of the schema.
+    refuses values that are not allowed and ends in the base's. A kind has
+    ``content()``, its own fields as plain lists and dicts, as in a config;
+    ``describe()``, a few short lines for logs; and ``space()``, the space
+    that it is from.
     """
 
-    schema: ClassVar[str]
-    version: ClassVar[int] = 1
+    schema: ClassVar[Optional[str]] = None  # names the kind in a file
+    version: ClassVar[int] = 1  # of the schema
     kinds: ClassVar[dict[str, type['Architecture']]] = {}  # by schema
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -52,61 +49,44 @@ class Architecture:
         """Build from what :meth:`to_dict` gives.
 
         Args:
-            data (dict): Its schema names the kind. Without one, as in a
-                config, it is of the class that this is called on, or, on the
-                base, of the kind that has its fields.
+            data (dict): Without a schema, as in a config, it is of the class
+                that this is called on; on the base, its first field tells.
             where (str): Named at the head of an error.
 
         Raises:
             UserError: ``data`` is not an architecture of this kind.
         """
+        if isinstance(data, Mapping):
+            kinds = cls.kinds.items()
+            found = (s for s, k in kinds if fields(k)[0].name in data)
+            schema = cls.schema or next(found, None)
+            data = {'schema': schema, 'version': cls.version, **data}
         try:
-            if not isinstance(data, Mapping):
-                refuse('the top level', data, 'an object')
-            kind = cls._kind_of(data)
-            own = kind.field_names()
-            names = ['schema', 'version', *own, 'provenance']
-            listed = f'an architecture has the fields {", ".join(names)}'
-            for name in own:
-                if name not in data:
-                    raise UserError(f'{name} is missing; {listed}.')
-            for name in data:
-                if name not in names:
-                    raise UserError(
-                        f'the field {short(name)} is unknown; {listed}.'
-                    )
-            if data.get('version', kind.version) != kind.version:
-                refuse('version', data['version'], f'{kind.version}')
-            provenance = data.get('provenance', {})
-            return kind(*(data[name] for name in own), provenance)
+            return cls._parse(data)
         except UserError as e:
             raise UserError(f'{where}: {e}') from e
 
     @classmethod
-    def _kind_of(cls, data: Mapping) -> type['Architecture']:
-        kinds = cls._readable()
-        if 'schema' in data:
-            schema = data['schema']
-            if not isinstance(schema, str) or schema not in kinds:
-                refuse('schema', schema, ' or '.join(map(repr, kinds)))
-            return kinds[schema]
-        found = [k for k in kinds.values() if set(k.field_names()) & set(data)]
-        if len(kinds) > 1 and len(found) != 1:
-            raise UserError(
-                'schema is missing; an architecture has "schema": '
-                f'{" or ".join(map(json.dumps, kinds))}.'
-            )
-        return (found or list(kinds.values()))[0]
-
-    @classmethod
-    def _readable(cls) -> dict[str, type['Architecture']]:
-        """By their schemas, all kinds that this class stands for."""
-        return {s: k for s, k in cls.kinds.items() if issubclass(k, cls)}
-
-    @classmethod
-    def field_names(cls) -> list[str]:
-        """What it consists of, without ``provenance``."""
-        return [f.name for f in fields(cls) if f.name != 'provenance']
+    def _parse(cls: type[Kind], data: Any) -> Kind:
+        if not isinstance(data, Mapping):
+            refuse('the top level', data, 'an object')
+        kinds = {s: k for s, k in cls.kinds.items() if issubclass(k, cls)}
+        schemas = ' or '.join(map(repr, kinds))
+        if 'schema' not in data:
+            raise UserError(f'schema is missing; it must be {schemas}.')
+        if data['schema'] not in list(kinds):  # a list is not hashable
+            refuse('schema', data['schema'], schemas)
+        kind = kinds[data['schema']]
+        own = [f.name for f in fields(kind)]
+        names = ['schema', 'version', *own]
+        listed = f'an architecture has the fields {", ".join(names)}'
+        if missing := [name for name in names[:-1] if name not in data]:
+            raise UserError(f'{missing[0]} is missing; {listed}.')
+        if unknown := [short(name) for name in data if name not in names]:
+            raise UserError(f'the field {unknown[0]} is unknown; {listed}.')
+        if data['version'] != kind.version:
+            refuse('version', data['version'], f'{kind.version}')
+        return kind(**{name: data[name] for name in own if name in data})
 
     def to_dict(self) -> dict:
         """The content of its file, of plain lists and dicts."""
@@ -116,10 +96,6 @@ class Architecture:
             **self.content(),
             provenance=dict(self.provenance),
         )
-
-    def content(self) -> dict:
-        """Its own fields as plain lists and dicts, as in a config."""
-        raise NotImplementedError
 
     @classmethod
     def load(cls: type[Kind], file: str) -> Kind:
@@ -133,32 +109,22 @@ class Architecture:
             with open(file, encoding='utf-8') as f:
                 text = f.read(MAX_CHARACTERS + 1)
             if len(text) > MAX_CHARACTERS:
-                raise UserError(
-                    f'{file}: this is too large, since an architecture file '
-                    f'has at most {MAX_CHARACTERS} characters; give an '
-                    'architecture.json as tools/decode.py writes it.'
+                raise ValueError(
+                    f'it is too large, over {MAX_CHARACTERS} characters'
                 )
-            data = json.loads(text)
+            return cls._parse(json.loads(text))
+        except UserError as e:
+            raise UserError(f'{file}: {e}') from e
         except OSError as e:
             raise UserError(
                 f'{file}: the architecture file cannot be read '
                 f'({e.strerror}); give the path of an architecture.json.'
             ) from e
-        except UserError:
-            raise
         except (ValueError, RecursionError) as e:
             raise UserError(
                 f'{file}: this is not valid JSON ({e}); give an '
                 'architecture.json as tools/decode.py writes it.'
             ) from e
-        schemas = ' or '.join(map(json.dumps, cls._readable()))
-        for name in ('schema', 'version'):
-            if isinstance(data, Mapping) and name not in data:
-                raise UserError(
-                    f'{file}: {name} is missing; an architecture file has '
-                    f'"schema": {schemas} and its "version".'
-                )
-        return cls.from_dict(data, where=str(file))
 
     def dump(self, file: str) -> None:
         """Write an ``architecture.json``: complete or not at all."""
@@ -172,31 +138,15 @@ class Architecture:
         """The same architecture, with these entries in its provenance."""
         return replace(self, provenance=dict(self.provenance, **provenance))
 
-    def describe(self) -> str:
-        """A few short lines, for logs."""
-        raise NotImplementedError
-
-    def signs_of_collapse(self) -> list[str]:
-        """In what it is degenerate, one clause each; none by default."""
-        return []
-
-    def space(self) -> Any:
-        """The space that it is from; ``.random(seed)`` draws from it."""
-        raise NotImplementedError
-
 
 def refuse(name: str, found: Any, allowed: str) -> None:
-    """Say of a field what stands there and what may.
-
-    Raises:
-        UserError: Always.
-    """
+    """Raise a :class:`UserError`: what stands in a field and what may."""
     raise UserError(f'{name} is {short(found)}, but must be {allowed}.')
 
 
 def short(value: Any) -> str:
     """At most 60 characters of a value of any size, on one line."""
-    text = _REPR.repr(value)
+    text = reprlib.repr(value)
     return text if len(text) <= 60 else text[:57] + '...'
 
 

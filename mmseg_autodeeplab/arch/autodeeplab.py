@@ -9,7 +9,7 @@ import numpy as np
 
 from .architecture import Architecture, refuse
 from .primitives import PRIMITIVES, decodable
-from .trellis import NUM_LEVELS, RATES, count_paths
+from .trellis import RATES, count_paths, reachable
 
 
 class Connection(NamedTuple):
@@ -20,10 +20,7 @@ class Connection(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A maximal run of consecutive cells at one scale.
-
-    ``last_layer`` is -1 where the run is the stem alone.
-    """
+    """Consecutive cells at one scale; of the stem alone, the last is -1."""
 
     level: int
     last_layer: int
@@ -33,22 +30,16 @@ class Stage(NamedTuple):
 class AutoDeepLabArchitecture(Architecture):
     """A cell and a path, as searched or as published.
 
-    Args:
-        cell (tuple): One pair of :class:`Connection` per block. Block ``b``
-            may read states ``0 .. b + 1`` (see :mod:`.trellis`).
-        path (tuple[int]): One downsample rate (4, 8, 16 or 32) per layer.
-            The first is 4 or 8; neighbours are equal or a factor of 2 apart.
-        provenance (Mapping): Free, JSON-like: where it comes from. Not part
-            of equality. Defaults to empty.
-
     Raises:
-        UserError: If a value is not allowed; the sentence names the field,
-            what stands there and what may.
+        UserError: A value is not allowed.
     """
 
     schema: ClassVar[str] = 'mmseg_autodeeplab/architecture'
 
+    #: One pair per block; block ``b`` may read states ``0 .. b + 1``.
     cell: tuple[tuple[Connection, Connection], ...]
+    #: One downsample rate (4, 8, 16 or 32) per layer. The first is 4 or 8;
+    #: neighbours are equal or a factor of 2 apart.
     path: tuple[int, ...]
     provenance: Mapping = field(default_factory=dict, compare=False)
 
@@ -70,24 +61,24 @@ class AutoDeepLabArchitecture(Architecture):
     @property
     def levels(self) -> tuple[int, ...]:
         """The path as levels 0 .. 3."""
-        return tuple(RATES.index(rate) for rate in self.path)
+        return tuple(map(RATES.index, self.path))
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Runs of equal scale along the path, the stem included.
 
-        Stage 0 is at stride 4 and ends in the low-level feature: the last
-        cell of the path's opening run at stride 4, or the stem (layer -1)
+        Stage 0, at stride 4, ends in the low-level feature: in the stem
         where the path leaves stride 4 at once. The last stage ends in the
         final feature.
         """
-        levels = (0,) + self.levels
-        ends = [
-            i
-            for i, level in enumerate(levels)
-            if i + 1 == len(levels) or levels[i + 1] != level
-        ]
-        return tuple(Stage(levels[i], i - 1) for i in ends)
+        levels = (0, *self.levels)
+        return tuple(
+            Stage(level, layer - 1)
+            for layer, (level, after) in enumerate(
+                zip(levels, (*levels[1:], None))
+            )
+            if level != after
+        )
 
     def content(self) -> dict:
         """Cell and path, as in a config."""
@@ -97,27 +88,19 @@ class AutoDeepLabArchitecture(Architecture):
     def describe(self) -> str:
         """The path and the cell in two short lines, for logs."""
         names = {0: 'H[l-1]', 1: 'H[l-2]'}
-        blocks = (
-            f'{2 + b}: '
-            + ' + '.join(
-                f'{c.op}({names.get(c.input, c.input)})' for c in block
+        pairs = (
+            ' + '.join(
+                f'{op}({names.get(state, state)})' for state, op in pair
             )
-            for b, block in enumerate(self.cell)
+            for pair in self.cell
         )
-        return (
-            f'path {"-".join(map(str, self.path))}\ncell {"; ".join(blocks)}'
-        )
+        blocks = '; '.join(f'{b}: {pair}' for b, pair in enumerate(pairs, 2))
+        return f'path {"-".join(map(str, self.path))}\ncell {blocks}'
 
     def signs_of_collapse(self) -> list[str]:
-        """Say in what it is degenerate.
+        """Say in what it is degenerate, as a search by gradient may end.
 
-        Gradient-based search may end in cells of skip connections, which
-        train fastest while the weights are poor, and in one scale for all
-        layers.
-
-        Returns:
-            list[str]: One clause where more than half of the connections are
-            skip connections, one where all layers have the same scale.
+        Skip connections train fastest while the weights are poor.
         """
         kinds = [PRIMITIVES[c.op].kind for block in self.cell for c in block]
         skips = kinds.count('skip')
@@ -139,20 +122,15 @@ class AutoDeepLabArchitecture(Architecture):
 class AutoDeepLabSpace:
     """All cells of B blocks along all paths of L layers.
 
-    Args:
-        num_layers (int): L, at least 1. Defaults to 12.
-        num_blocks (int): B, at least 1. Defaults to 5.
-
     Raises:
-        UserError: If one of them is not an integer of 1 or more.
+        UserError: One of both is not an integer of 1 or more.
     """
 
     num_layers: int = 12
     num_blocks: int = 5
 
     def __post_init__(self) -> None:
-        for name in ('num_layers', 'num_blocks'):
-            value = getattr(self, name)
+        for name, value in vars(self).items():
             if not isinstance(value, int) or value < 1:
                 refuse(name, value, 'an integer of 1 or more')
 
@@ -162,9 +140,6 @@ class AutoDeepLabSpace:
         Every block reads two distinct states, each through any primitive but
         ``none``; the path is one of all :meth:`count_paths`. It is the
         baseline that a search has to beat.
-
-        Args:
-            seed (int): The same seed gives the same architecture.
         """
         # RandomState's stream is frozen across numpy versions.
         rng = np.random.RandomState(seed)
@@ -178,7 +153,7 @@ class AutoDeepLabSpace:
         ]
         path, level = [], 0
         for left in reversed(range(self.num_layers)):
-            targets = range(max(level - 1, 0), min(level + 2, NUM_LEVELS))
+            targets = reachable(level)
             ways = np.array([count_paths(left, start=t) for t in targets])
             level = int(rng.choice(targets, p=ways / ways.sum()))
             path.append(RATES[level])
@@ -187,8 +162,7 @@ class AutoDeepLabSpace:
     def count_cells(self) -> int:
         """Number of cells as the paper counts them (5.57e14 for 5 blocks).
 
-        Ordered pairs, both branches free to read the same state, ``none``
-        included.
+        Ordered pairs, in which a state may be read twice, and by ``none``.
         """
         return math.prod(
             (len(PRIMITIVES) * (block + 2)) ** 2
@@ -204,49 +178,44 @@ def _parse_cell(cell: Any) -> tuple:
     if not isinstance(cell, (list, tuple)) or not cell:
         allowed = 'a list of one pair of connections per block, not empty'
         refuse('cell', cell, allowed)
-    return tuple(
-        _parse_block(block, f'cell[{b}]', b) for b, block in enumerate(cell)
-    )
+    ops = decodable()
+    parsed = []
+    for b, block in enumerate(cell):
+        name = f'cell[{b}]'
+        if not isinstance(block, (list, tuple)) or len(block) != 2:
+            refuse(name, block, 'a pair of connections')
+        parsed.append(
+            tuple(
+                _parse_connection(found, f'{name}[{i}]', b + 1, ops)
+                for i, found in enumerate(block)
+            )
+        )
+    return tuple(parsed)
 
 
-def _parse_block(block: Any, name: str, b: int) -> tuple:
-    if not isinstance(block, (list, tuple)) or len(block) != 2:
-        refuse(name, block, 'a pair of connections')
-    connections, ops = [], decodable()
-    for i, connection in enumerate(block):
-        at = f'{name}[{i}]'
-        if isinstance(connection, Connection):
-            connection = connection._asdict()
-        if not isinstance(connection, Mapping) or set(connection) != {
-            'input',
-            'op',
-        }:
-            refuse(at, connection, 'an object with exactly "input" and "op"')
-        state, op = connection['input'], connection['op']
-        if not _is_int(state) or not 0 <= state <= b + 1:
-            refuse(f'{at}.input', state, f'a state from 0 to {b + 1}')
-        if op not in ops:
-            refuse(f'{at}.op', op, f'one of {", ".join(ops)}')
-        connections.append(Connection(state, op))
-    return tuple(connections)
+def _parse_connection(found: Any, name: str, last: int, ops: list):
+    if isinstance(found, Connection):
+        found = found._asdict()
+    if not isinstance(found, Mapping) or set(found) != {'input', 'op'}:
+        refuse(name, found, 'an object with exactly "input" and "op"')
+    state, op = found['input'], found['op']
+    if type(state) is not int or not 0 <= state <= last:
+        refuse(f'{name}.input', state, f'a state from 0 to {last}')
+    if op not in ops:
+        refuse(f'{name}.op', op, f'one of {", ".join(ops)}')
+    return Connection(state, op)
 
 
 def _parse_path(path: Any) -> tuple:
     if not isinstance(path, (list, tuple)) or not path:
         refuse('path', path, 'a list of one downsample rate per layer')
-    previous = 0
+    allowed, after = RATES[:2], 'the stem at 4'
     for i, rate in enumerate(path):
-        if not _is_int(rate) or rate not in RATES:
+        if type(rate) is not int or rate not in RATES:
             refuse(f'path[{i}]', rate, f'one of {", ".join(map(str, RATES))}')
-        level = RATES.index(rate)
-        if abs(level - previous) > 1:
-            reachable = RATES[max(previous - 1, 0) : previous + 2]
-            after = path[i - 1] if i else 'the stem at 4'
-            allowed = f'{" or ".join(map(str, reachable))} after {after}'
-            refuse(f'path[{i}]', rate, allowed)
-        previous = level
+        if rate not in allowed:
+            rates = ' or '.join(map(str, allowed))
+            refuse(f'path[{i}]', rate, f'{rates} after {after}')
+        allowed = [RATES[level] for level in reachable(RATES.index(rate))]
+        after = rate
     return tuple(path)
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

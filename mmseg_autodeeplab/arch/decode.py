@@ -1,19 +1,22 @@
 """From alphas and betas to an architecture: pure functions on arrays.
 
+Alphas have the shape (edges, 8), betas (L, 4, 3), before their softmaxes.
 Auto-DeepLab, Sec. 3.3 ("Decoding discrete architectures").
 """
 
-from typing import Optional
+from operator import itemgetter
 
 import numpy as np
 
 from .autodeeplab import AutoDeepLabArchitecture, Connection
-from .primitives import PRIMITIVES
+from .primitives import PRIMITIVES, decodable, index_of
 from .trellis import (
     DIRECTIONS,
     NUM_LEVELS,
     RATES,
     block_edges,
+    incoming,
+    levels_at,
     num_blocks_of,
     transition_mask,
 )
@@ -22,31 +25,24 @@ from .trellis import (
 def alpha_probabilities(alphas: np.ndarray) -> np.ndarray:
     """Softmax over the primitives of each edge (Eq. 3 and 4).
 
-    Args:
-        alphas (np.ndarray): Shape (edges, 8), before the softmax.
-
     Returns:
         np.ndarray: float64, shape (edges, 8); rows sum to 1.
     """
-    return _softmax(_as_finite(alphas, 'alphas', 2, len(PRIMITIVES)))
+    return _softmax(_as_finite(alphas, 'alphas', len(PRIMITIVES)))
 
 
 def beta_probabilities(betas: np.ndarray) -> np.ndarray:
     """Softmax over each source's existing outgoing transitions (Eq. 7, 8).
 
-    Args:
-        betas (np.ndarray): Shape (L, 4, 3), before the softmax.
-
     Returns:
         np.ndarray: float64, shape (L, 4, 3); 0 where no transition exists,
         and the transitions out of every source sum to 1.
     """
-    betas = _as_finite(betas, 'betas', 3, NUM_LEVELS, len(DIRECTIONS))
+    betas = _as_finite(betas, 'betas', NUM_LEVELS, len(DIRECTIONS))
     mask = transition_mask(len(betas))
-    probabilities = np.zeros_like(betas)
     exists = mask.any(-1)
-    logits = np.where(mask, betas, -np.inf)[exists]
-    probabilities[exists] = _softmax(logits)
+    probabilities = np.zeros_like(betas)
+    probabilities[exists] = _softmax(np.where(mask, betas, -np.inf)[exists])
     return probabilities
 
 
@@ -56,27 +52,19 @@ def decode_cell(alphas: np.ndarray) -> tuple:
     The strength of an edge is its largest probability over all primitives
     but ``none``. Ties go to the lower index; pairs are strongest first.
 
-    Args:
-        alphas (np.ndarray): Shape (edges, 8), before the softmax.
-
     Returns:
         tuple: One pair of :class:`Connection` per block.
     """
-    probabilities = alpha_probabilities(alphas)
-    names = list(PRIMITIVES)
-    undecodable = [not row.is_decodable for row in PRIMITIVES.values()]
-    probabilities[:, undecodable] = -1
-    best = probabilities.argmax(1)
-    strength = probabilities.max(1)
+    names = decodable()
+    columns = [index_of(name) for name in names]
+    probabilities = alpha_probabilities(alphas)[:, columns]
+    best, strength = probabilities.argmax(1), probabilities.max(1)
     cell = []
     for block in range(num_blocks_of(len(probabilities))):
         edges = block_edges(block)
-        order = np.argsort(-strength[edges], kind='stable')[:2]
+        states = np.argsort(-strength[edges], kind='stable')[:2]
         cell.append(
-            tuple(
-                Connection(int(state), names[best[edges[state]]])
-                for state in order
-            )
+            tuple(Connection(int(n), names[best[edges[n]]]) for n in states)
         )
     return tuple(cell)
 
@@ -86,69 +74,59 @@ def decode_path(betas: np.ndarray) -> tuple[int, ...]:
 
     Ties go to the lower level, at the end of the path first.
 
-    Args:
-        betas (np.ndarray): Shape (L, 4, 3), before the softmax.
-
     Returns:
         tuple[int]: One downsample rate per layer.
     """
     with np.errstate(divide='ignore'):
         log_p = np.log(beta_probabilities(betas))
-    score = np.full(NUM_LEVELS, -np.inf)
-    score[0] = 0.0  # the stem
-    sources = []
-    for layer in log_p:
-        # candidates[target, source]
-        candidates = np.full((NUM_LEVELS, NUM_LEVELS), -np.inf)
-        for direction, step in enumerate(DIRECTIONS):
-            for source in range(NUM_LEVELS):
-                if 0 <= source + step < NUM_LEVELS:
-                    candidates[source + step, source] = (
-                        score[source] + layer[source, direction]
+    # By level, the score and the rates of the best path that ends there.
+    best = {0: (0.0, ())}
+    for layer, steps in enumerate(log_p):
+        best = {
+            level: max(
+                (
+                    (
+                        best[source][0] + steps[source, direction],
+                        (*best[source][1], RATES[level]),
                     )
-        sources.append(candidates.argmax(1))
-        score = candidates.max(1)
-    level = int(score.argmax())
-    path = []
-    for source in reversed(sources):
-        path.append(RATES[level])
-        level = int(source[level])
-    return tuple(reversed(path))
+                    for source, direction in incoming(layer, level)
+                ),
+                key=itemgetter(0),
+            )
+            for level in levels_at(layer)
+        }
+    return max(best.values(), key=itemgetter(0))[1]
 
 
-def decode(
-    alphas: np.ndarray, betas: np.ndarray, provenance: Optional[dict] = None
-) -> AutoDeepLabArchitecture:
+def decode(alphas: np.ndarray, betas: np.ndarray) -> AutoDeepLabArchitecture:
     """Decode both levels into an :class:`AutoDeepLabArchitecture`."""
-    return AutoDeepLabArchitecture(
-        decode_cell(alphas), decode_path(betas), provenance or {}
-    )
+    return AutoDeepLabArchitecture(decode_cell(alphas), decode_path(betas))
 
 
 def alpha_entropy(alphas: np.ndarray) -> float:
     """Mean entropy of the primitives of an edge, in nats; ln 8 at most."""
-    return float(_entropy(alpha_probabilities(alphas)).mean())
+    return _mean_entropy(alpha_probabilities(alphas))
 
 
 def beta_entropy(betas: np.ndarray) -> float:
     """Mean entropy of the transitions out of a source, in nats."""
     probabilities = beta_probabilities(betas)
-    return float(_entropy(probabilities[probabilities.any(-1)]).mean())
+    return _mean_entropy(probabilities[probabilities.any(-1)])
 
 
-def _entropy(probabilities: np.ndarray) -> np.ndarray:
+def _mean_entropy(probabilities):
     safe = np.where(probabilities > 0, probabilities, 1.0)
-    return -(probabilities * np.log(safe)).sum(-1)
+    return float(-(probabilities * np.log(safe)).sum(-1).mean())
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def _softmax(logits):
     e = np.exp(logits - logits.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
 
 
-def _as_finite(values, name: str, ndim: int, *last: int) -> np.ndarray:
+def _as_finite(values, name, *last):
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != ndim or values.shape[1:] != last or not len(values):
+    if not values.shape or values.shape[1:] != last or not len(values):
         raise ValueError(
             f'{name} must have shape (n, {", ".join(map(str, last))}), but '
             f'has {values.shape}; give them as the supernet stores them.'

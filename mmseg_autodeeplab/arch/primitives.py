@@ -11,42 +11,26 @@ from typing import NamedTuple, Optional
 
 
 class Conv(NamedTuple):
-    """A convolution from C to C channels, at the size of the output.
-
-    Attributes:
-        kernel (int): Height and width of the kernel.
-        depthwise (bool): Whether every channel reads itself alone.
-        norm (bool): Whether a norm follows.
-    """
+    """A convolution from C to C channels, at the size of the output."""
 
     kernel: int
     depthwise: bool = False
-    norm: bool = True
+    norm: bool = True  # whether one follows
 
 
 @dataclass(frozen=True)
 class Primitive:
-    """What may stand on an edge of a cell.
+    """What may stand on an edge of a cell."""
 
-    Args:
-        name (str): As in ``architecture.json``.
-        kind (str): What builds it, a key of ``BUILDERS``; or ``'none'``.
-        kernel (int): Of its pooling or of its widest convolution.
-        label (str): In drawings.
-        color (str): In drawings, as matplotlib reads it.
-        convs (tuple[Conv]): Its convolutions, in order, the last one with a
-            norm. A ReLU stands before the first one and behind every other
-            norm. Defaults to none.
-        strided_convs (tuple[Conv], optional): Those in a position of stride
-            2. Defaults to the same ones.
-    """
-
-    name: str
-    kind: str
-    kernel: int
-    label: str
-    color: str
+    name: str  #: as in ``architecture.json``
+    kind: str  #: what builds it, a key of ``BUILDERS``; or ``'none'``
+    kernel: int  #: of its pooling or of its widest convolution
+    label: str  #: in drawings
+    color: str  #: in drawings, as matplotlib reads it
+    #: Its convolutions, in order, the last one with a norm. A ReLU stands
+    #: before the first one and behind every other norm.
     convs: tuple[Conv, ...] = ()
+    #: Those in a position of stride 2, where they are others.
     strided_convs: Optional[tuple[Conv, ...]] = None
 
     @property

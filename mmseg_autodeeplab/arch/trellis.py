@@ -19,9 +19,7 @@ import numpy as np
 RATES = (4, 8, 16, 32)
 NUM_LEVELS = len(RATES)
 
-# What each direction of a transition adds to the level.
-DIRECTIONS = (-1, 0, 1)  # to the finer scale, same, to the coarser scale
-
+DIRECTIONS = (-1, 0, 1)  # what a transition adds to the level
 # Below this every one of the four scales exists in the last layer.
 MIN_LAYERS = 3
 
@@ -33,15 +31,14 @@ def num_edges(num_blocks: int) -> int:
 
 def block_edges(block: int) -> range:
     """Indices of the edges that enter a block; the n-th reads state n."""
-    start = num_edges(block)
-    return range(start, start + block + 2)
+    return range(num_edges(block), num_edges(block + 1))
 
 
 def num_blocks_of(num_edges_: int) -> int:
     """The number of blocks of a cell with that many edges.
 
     Raises:
-        ValueError: If no cell has that many edges.
+        ValueError: No cell has that many edges.
     """
     blocks = (math.isqrt(9 + 8 * num_edges_) - 3) // 2
     if blocks < 1 or num_edges(blocks) != num_edges_:
@@ -58,51 +55,40 @@ def levels_at(layer: int) -> range:
     return range(min(layer + 2, NUM_LEVELS))
 
 
-def transition_mask(num_layers: int) -> np.ndarray:
-    """Which transitions exist.
-
-    Returns:
-        np.ndarray: Booleans of shape (num_layers, 4, 3), indexed
-        ``[layer, source level, direction]``; 105 are true for 12 layers.
-    """
-    mask = np.zeros((num_layers, NUM_LEVELS, len(DIRECTIONS)), dtype=bool)
-    for layer in range(num_layers):
-        for source in levels_at(layer - 1):
-            for direction, step in enumerate(DIRECTIONS):
-                mask[layer, source, direction] = (
-                    0 <= source + step < NUM_LEVELS
-                )
-    return mask
+def reachable(level: int) -> range:
+    """Levels of the next layer that a transition from here leads to."""
+    return range(max(level - 1, 0), min(level + 2, NUM_LEVELS))
 
 
-def incoming(layer: int, level: int) -> list:
-    """Transitions that enter a node.
-
-    Returns:
-        list[tuple[int, int]]: Pairs (source level, direction), finest source
-        first.
-    """
+def incoming(layer: int, level: int) -> list[tuple[int, int]]:
+    """Pairs (source level, direction) into a node, finest source first."""
     return [
-        (level - step, direction)
-        for direction, step in reversed(list(enumerate(DIRECTIONS)))
-        if level - step in levels_at(layer - 1)
+        (source, DIRECTIONS.index(level - source))
+        for source in reachable(level)
+        if source in levels_at(layer - 1)
     ]
 
 
+def transition_mask(num_layers: int) -> np.ndarray:
+    """Which transitions exist, as booleans of shape (num_layers, 4, 3)."""
+    mask = np.zeros((num_layers, NUM_LEVELS, len(DIRECTIONS)), dtype=bool)
+    for layer in range(num_layers):
+        for level in levels_at(layer):
+            for source, direction in incoming(layer, level):
+                mask[layer, source, direction] = True
+    return mask
+
+
 def count_paths(num_layers: int, start: int = 0) -> int:
-    """Number of paths through the trellis: 75 025 for 12 layers.
+    """Number of paths of so many transitions from a level: 75 025 for 12.
 
     The paper's 2.9e4 is the same count with the first layer held at
     stride 4, that is with 11 free transitions.
-
-    Args:
-        num_layers (int): Transitions to take.
-        start (int): Level to start from. Defaults to 0, the stem's.
     """
     paths = [int(level == start) for level in range(NUM_LEVELS)]
     for _ in range(num_layers):
         paths = [
-            sum(paths[max(level - 1, 0) : level + 2])
+            sum(paths[source] for source in reachable(level))
             for level in range(NUM_LEVELS)
         ]
     return sum(paths)

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Union
 
-from ..errors import UserError
-from .architecture import Architecture, Kind, short
+from .architecture import Architecture, Kind, refuse
 from .autodeeplab import AutoDeepLabArchitecture, Connection
 
 ZOO = {
@@ -35,23 +34,18 @@ def get_architecture(
     Args:
         arch (str | dict | Architecture): A name in the zoo, the path of a
             JSON file, or the content of one.
-        kind (type): The kind that it has to be of. Defaults to any.
+        kind (type): The kind that it has to be of; the base is any.
 
     Raises:
-        UserError: If it is none of these, or of another kind.
+        UserError: It is none of these, or of another kind.
     """
     if isinstance(arch, Mapping):
         return kind.from_dict(arch, where='arch')
     names = [name for name, found in ZOO.items() if isinstance(found, kind)]
-    if isinstance(arch, str):
-        if arch in names:
-            return ZOO[arch]
-        if arch.endswith('.json'):
-            return kind.load(arch)
-    if isinstance(arch, kind):
-        return arch
-    raise UserError(
-        f'arch is {short(arch)}, but must be a name in the zoo '
-        f'({", ".join(names)}), the path of a .json file or the content of '
-        'one.'
-    )
+    if isinstance(arch, str) and arch.endswith('.json'):
+        return kind.load(arch)
+    found = ZOO.get(arch) if isinstance(arch, str) else arch
+    if isinstance(found, kind):
+        return found
+    allowed = f'a name in the zoo ({", ".join(names)}), the path of a .json'
+    refuse('arch', arch, f'{allowed} file or the content of one')

@@ -2,24 +2,11 @@
 
 from .drawing import (
     as_image,
-    draw_alphas,
-    draw_betas,
     draw_cell,
     draw_path,
     drawing_files,
     render,
     save_drawings,
 )
+from .heat_map import draw_alphas, draw_betas
 from .search_visualization_hook import SearchVisualizationHook
-
-__all__ = [
-    'SearchVisualizationHook',
-    'as_image',
-    'draw_alphas',
-    'draw_betas',
-    'draw_cell',
-    'draw_path',
-    'drawing_files',
-    'render',
-    'save_drawings',
-]

@@ -1,17 +1,15 @@
-"""Cells, paths, alphas and betas as pictures."""
+"""Cells and paths as pictures, and pictures as files."""
 
 import io
 import os.path as osp
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch, PathPatch, Rectangle
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
 from ..arch import (
@@ -19,22 +17,93 @@ from ..arch import (
     RATES,
     Architecture,
     AutoDeepLabArchitecture,
+    Connection,
     incoming,
     levels_at,
 )
 from ..errors import UserError
 from ..files import write_atomically
-from .cell_layout import BOX, INPUT_WIDTH, CellLayout, Points
-from .heat_map import HeatMap, alpha_map, beta_map
 
 FORMATS = ('svg', 'png')
 INK, FAINT, CHOSEN = '#222222', '#B8B8B8', '#0072B2'
-# Of probabilities; the lowest can be told from white, where nothing is.
-SHADES = mpl.colormaps['Blues'](np.linspace(0.08, 1, 64))
-FRAME = '#D55E00'
-INPUTS = ('$H^{l-1}$', '$H^{l-2}$')
-INCHES = 0.13  # per unit
+INCHES = 0.13  # per unit, which is about a line of text
+BOX = (9.4, 1.8)  # of a primitive
 SUM_RADIUS = 0.9
+INPUT_WIDTH = 3.6
+BLOCK_WIDTH = BOX[0] + 3.6  # with the sum
+BLOCK_HEIGHT = 2 * BOX[1] + 1.6
+WIRE_HEIGHT = 1.2
+GAP = 4.0
+
+
+class CellLayout:
+    """Columns of blocks, with lanes for the wires that pass between them.
+
+    A block stands in the first column to the right of all that it reads, and
+    what is read further on has a lane in every column between. So no wire
+    passes behind a block. Within a column, things are in the order of what
+    they come from.
+
+    Attributes:
+        depths (list[int]): The column of each state.
+        columns (list[dict]): Height of each state, or of its lane, by column.
+        left (list[float]): Left end of each column, and of the output.
+        height (float): Of the whole, centred at 0.
+    """
+
+    def __init__(self, cell: Sequence[tuple[Connection, Connection]]) -> None:
+        self._cell = cell
+        self.depths, last_read = [0, 0], [0, 0]
+        for block in cell:
+            depth = 1 + max(self.depths[c.input] for c in block)
+            self.depths.append(depth)
+            for c in block:
+                if c.input < 2:
+                    last_read[c.input] = max(last_read[c.input], depth)
+        end = max(self.depths) + 1
+        last_read += [end] * len(cell)  # Every block goes into the output.
+
+        self.columns = [{0: 2.0, 1: -2.0}]
+        self.height = 8.0
+        for column in range(1, end):
+            before = self.columns[-1]
+            parts = []  # (where it comes from, state, height)
+            for state, depth in enumerate(self.depths):
+                if depth == column:
+                    y = sum(before[c.input] for c in cell[state - 2]) / 2
+                    parts.append((y, state, BLOCK_HEIGHT))
+                elif depth < column < last_read[state]:
+                    parts.append((before[state], state, WIRE_HEIGHT))
+            top = sum(height for *_, height in parts) / 2
+            self.height = max(self.height, 2 * top + 2)
+            self.columns.append({})
+            for _, state, height in sorted(parts, key=lambda part: -part[0]):
+                self.columns[-1][state] = top - height / 2
+                top -= height
+        first, step = INPUT_WIDTH + GAP, BLOCK_WIDTH + GAP
+        self.left = [0.0, *(first + column * step for column in range(end))]
+
+    def operations(self, block: int) -> list[tuple[Connection, float]]:
+        """The connections of a block from top to bottom, and their heights."""
+        column = self.depths[block + 2]
+        before, y = self.columns[column - 1], self.columns[column][block + 2]
+        offset = (BLOCK_HEIGHT - BOX[1]) / 2 - 0.5
+        upper, lower = sorted(
+            self._cell[block], key=lambda c: before[c.input], reverse=True
+        )
+        return [(upper, y + offset), (lower, y - offset)]
+
+    def wire(self, state: int, column: int) -> list[tuple[float, float]]:
+        """Points (x, y) of a wire that ends to the left of a column.
+
+        The right end of the state, then both ends of each lane.
+        """
+        first = self.depths[state]
+        return [
+            (x, self.columns[c][state])
+            for c in range(first, column)
+            for x in (self.left[c], self.left[c + 1] - GAP)
+        ][1:]
 
 
 def draw_cell(architecture: AutoDeepLabArchitecture) -> Figure:
@@ -43,185 +112,116 @@ def draw_cell(architecture: AutoDeepLabArchitecture) -> Figure:
     A block is its two primitives and their sum, with the index of the state
     that it makes. Wires to the output, the concatenation of all blocks, are
     faint.
-
-    Args:
-        architecture (AutoDeepLabArchitecture): What to draw.
-
-    Returns:
-        Figure: The picture.
     """
     layout = CellLayout(architecture.cell)
-    right = layout.left[-1]
+    end, right = len(layout.columns), layout.left[-1]
     # The concatenation is a little higher than what goes into it.
-    top = layout.height / 2 + 0.6
-    fig, ax = _canvas(-1, right + 6.5, -top, top)
-    for state, text in enumerate(INPUTS):
+    width, height = right + 7.5, layout.height + 1.2
+    figure = Figure((width * INCHES, height * INCHES))
+    ax = figure.add_axes(
+        (0, 0, 1, 1), xlim=(-1, right + 6.5), ylim=(-height / 2, height / 2)
+    )
+    ax.set_axis_off()
+    for state, text in enumerate(('$H^{l-1}$', '$H^{l-2}$')):
         y = layout.columns[0][state]
-        _box(ax, 0, y, INPUT_WIDTH, 2.6)
-        _text(ax, INPUT_WIDTH / 2, y, text, fontsize=11)
+        _box(ax, 0, y, INPUT_WIDTH, 2.6, text, fontsize=11)
 
-    end = len(layout.columns)
     heights = []
     for block in range(architecture.num_blocks):
         _draw_block(ax, layout, block)
         points = layout.wire(block + 2, end)
         heights.append(points[-1][1])
-        _draw_wire(ax, [*points, (right, heights[-1])], FAINT, zorder=1)
+        _wire(ax, [*points, (right, heights[-1])], color=FAINT, zorder=1)
 
     middle = (max(heights) + min(heights)) / 2
-    _box(ax, right, middle, 2, max(heights) - min(heights) + 4)
-    _text(ax, right + 1, middle, 'concat', rotation=90)
-    _draw_wire(ax, [(right + 2, middle), (right + 3.5, middle)], INK)
+    height = max(heights) - min(heights) + 4
+    _box(ax, right, middle, 2, height, 'concat', rotation=90)
+    _wire(ax, [(right + 2, middle), (right + 3.5, middle)])
     _text(ax, right + 4.8, middle, '$H^l$', fontsize=11)
-    return fig
+    return figure
 
 
-def _draw_block(ax: Axes, layout: CellLayout, block: int) -> None:
+def _draw_block(ax, layout, block):
     state = block + 2
     depth = layout.depths[state]
     left, y = layout.left[depth], layout.columns[depth][state]
     x = left + BOX[0] + 2 + SUM_RADIUS
     for connection, height in layout.operations(block):
         points = layout.wire(connection.input, depth)
-        _draw_wire(ax, [*points, (left, height)], INK, zorder=2)
-        _draw_wire(ax, [(left + BOX[0], height), (x, y)], INK, zorder=2)
-        primitive = PRIMITIVES[connection.op]
-        _box(ax, left, height, *BOX, primitive.color)
-        _text(ax, left + BOX[0] / 2, height, primitive.label)
+        _wire(ax, [*points, (left, height)])
+        _wire(ax, [(left + BOX[0], height), (x, y)])
+        row = PRIMITIVES[connection.op]
+        _box(ax, left, height, *BOX, row.label, row.color)
     ax.add_patch(Circle((x, y), SUM_RADIUS, fc='white', ec=INK, zorder=3))
     _text(ax, x, y, f'{state}')
+
+
+def _box(ax, left, y, width, height, text, color='white', **kwargs):
+    corner = (left, y - height / 2)
+    style = dict(boxstyle='round,pad=0,rounding_size=0.3', lw=0.8, zorder=3)
+    ax.add_patch(
+        FancyBboxPatch(corner, width, height, fc=color, ec=INK, **style)
+    )
+    _text(ax, left + width / 2, y, text, **kwargs)
+
+
+def _text(ax, x, y, text, fontsize=7.5, **kwargs):
+    style = dict(ha='center', va='center', color=INK, zorder=4)
+    ax.text(x, y, text, fontsize=fontsize, **style, **kwargs)
+
+
+def _wire(ax, points, color=INK, zorder=2):
+    """Curves from the 1st point to the 2nd, from the 3rd to the 4th, ..."""
+    vertices, codes = [points[0]], [Path.MOVETO]
+    for start, stop in zip(points[::2], points[1::2]):
+        middle = (start[0] + stop[0]) / 2
+        vertices += [start, (middle, start[1]), (middle, stop[1]), stop]
+        codes += [Path.LINETO] + [Path.CURVE4] * 3
+    path = Path(vertices, codes)
+    ax.add_patch(PathPatch(path, fill=False, ec=color, lw=1, zorder=zorder))
 
 
 def draw_path(architecture: AutoDeepLabArchitecture) -> Figure:
     """Draw the path on the trellis of all paths, as in the paper's Figure 3.
 
-    Args:
-        architecture (AutoDeepLabArchitecture): What to draw.
-
-    Returns:
-        Figure: The picture: the stem and the layers, counted from 1, from
-        left to right; downsample rates from top to bottom.
+    The stem and the layers, counted from 1, are from left to right;
+    downsample rates from top to bottom.
     """
-    count = architecture.num_layers
-
-    def place(layer, level):
-        return 4 * layer + 4, -3 * level
-
-    right, lowest = place(count - 1, len(RATES) - 1)
-    fig, ax = _canvas(-4.5, right + 1.5, lowest - 4.6, 1.5)
-    nodes, transitions = [], []
-    for layer in range(count):
-        _text(ax, place(layer, 0)[0], lowest - 2, f'{layer + 1}')
-        for level in levels_at(layer):
-            nodes.append(place(layer, level))
-            transitions += [
-                (place(layer - 1, source), nodes[-1])
-                for source, _ in incoming(layer, level)
-            ]
-    ax.add_collection(LineCollection(transitions, colors=FAINT, lw=0.8))
-    ax.plot(*zip(*nodes), 'o', c=FAINT, mfc='white', ms=6, zorder=2)
-    for level, rate in enumerate(RATES):
-        _text(ax, -2.4, -3 * level, f'{rate}')
-    _text(ax, right / 2, lowest - 3.8, 'layer')
-    _text(ax, 0, lowest - 2, 'stem')
-    _text(ax, -3.9, lowest / 2, 'downsample rate', rotation=90)
-
-    chosen = [place(-1, 0)] + [
-        place(layer, level) for layer, level in enumerate(architecture.levels)
+    layers = range(architecture.num_layers)
+    nodes = [(layer, n) for layer in layers for n in levels_at(layer)]
+    transitions = [
+        ((layer - 1, source), (layer, level))
+        for layer, level in nodes
+        for source, _ in incoming(layer, level)
     ]
-    ax.plot(*zip(*chosen), 'o-', c=CHOSEN, lw=2.5, ms=10, zorder=3)
-    return fig
+    size = (4 * len(layers) + 10) * INCHES, 15 * INCHES
+    figure = Figure(size, layout='constrained')
+    ax = figure.add_subplot(xlabel='layer', ylabel='downsample rate')
+    ax.add_collection(LineCollection(transitions, colors=FAINT, lw=0.8))
+    ax.plot(*zip(*nodes), 'o', c=FAINT, mfc='white', ms=6)
+    chosen = [0, *architecture.levels]
+    ax.plot(range(-1, len(layers)), chosen, 'o-', c=CHOSEN, lw=2.5, ms=10)
+    names = ['stem', *(f'{layer + 1}' for layer in layers)]
+    ax.set_xticks(range(-1, len(layers)), names)
+    ax.set_yticks(range(len(RATES)), RATES)
+    ax.set_ylim(len(RATES) - 0.7, -0.3)
+    ax.tick_params(length=0, labelsize=7.5)
+    ax.set_frame_on(False)
+    return figure
 
 
-def draw_alphas(alphas: np.ndarray) -> Figure:
-    """Draw the softmaxed alphas, edges by primitives.
-
-    What the cell is decoded to is framed.
-
-    Args:
-        alphas (np.ndarray): Shape (edges, 8), before the softmax.
-
-    Returns:
-        Figure: The picture.
-    """
-    return _draw_heat_map(alpha_map(alphas), 'primitive', 5.5, 11)
-
-
-def draw_betas(betas: np.ndarray) -> Figure:
-    """Draw the softmaxed betas, transitions by layers.
-
-    The transitions of the decoded path are framed; what does not exist is
-    blank.
-
-    Args:
-        betas (np.ndarray): Shape (L, 4, 3), before the softmax.
-
-    Returns:
-        Figure: The picture: rows name the downsample rates of the source and
-        of the target.
-    """
-    return _draw_heat_map(beta_map(betas), 'layer', 3, 6)
-
-
-def _draw_heat_map(
-    table: HeatMap, column_name: str, width: float, margin: float
-) -> Figure:
-    height, scale = 2, 6
-    rows, columns = table.values.shape
-    right, lowest = columns * width, -rows * height
-    fig, ax = _canvas(-margin, right + scale, lowest - 2, 6.5)
-    # From the lowest on: they differ little for most of a search.
-    low, high = np.nanmin(table.values), np.nanmax(table.values)
-    colors = dict(cmap=ListedColormap(SHADES), vmin=low, vmax=high)
-    ax.pcolormesh(
-        np.arange(columns + 1) * width,
-        np.arange(rows + 1) * -height,
-        # Nothing is drawn where nothing exists.
-        np.ma.masked_invalid(table.values),
-        edgecolors='white',
-        **colors,
-    )
-    for row, column in np.argwhere(table.chosen):
-        ax.add_patch(
-            Rectangle(
-                (column * width, -row * height),
-                *(width, -height),
-                fc='none',
-                ec=FRAME,
-                lw=2,
-                zorder=3,
-            )
-        )
-    for row, name in enumerate(table.rows):
-        _text(ax, -margin / 2, -(row + 0.5) * height, name)
-    for column, name in enumerate(table.columns):
-        name = name.replace(' ', '\n')
-        _text(ax, (column + 0.5) * width, 2.2, name)
-    _text(ax, right / 2, 5.4, column_name)
-
-    # The scale of the colours.
-    x, steps = right + scale / 3, np.linspace(low, high, len(SHADES))
-    ys = np.linspace(lowest, 0, len(steps) + 1)
-    ax.pcolormesh([x, x + 1], ys, steps[:, None], **colors)
-    _text(ax, x + 0.5, lowest - 1, f'{low:.3f}')
-    _text(ax, x + 0.5, 1, f'{high:.3f}')
-    _text(ax, x + 2.2, lowest / 2, 'probability', rotation=90)
-    return fig
+# What is drawn of each kind of architectures.
+DRAWINGS = {AutoDeepLabArchitecture: dict(cell=draw_cell, path=draw_path)}
 
 
 def drawings_of(architecture: Architecture) -> dict[str, Callable]:
-    """The functions that draw an architecture of this kind, by name.
-
-    Raises:
-        UserError: No drawing is known for the kind.
-    """
-    for kind, drawings in DRAWINGS.items():
-        if isinstance(architecture, kind):
-            return drawings
-    raise UserError(
-        f'An architecture of schema {architecture.schema!r} cannot be drawn; '
-        f'{" and ".join(repr(kind.schema) for kind in DRAWINGS)} can.'
-    )
+    """The functions that draw an architecture of this kind, by name."""
+    if type(architecture) not in DRAWINGS:
+        raise UserError(
+            f'An architecture of schema {architecture.schema!r} cannot be '
+            f'drawn; {" and ".join(repr(k.schema) for k in DRAWINGS)} can.'
+        )
+    return DRAWINGS[type(architecture)]
 
 
 def drawing_files(architecture: Architecture, out_dir: str) -> list[str]:
@@ -234,12 +234,7 @@ def drawing_files(architecture: Architecture, out_dir: str) -> list[str]:
 
 
 def save_drawings(architecture: Architecture, out_dir: str) -> None:
-    """Write what is drawn as SVG and PNG, each complete or not at all.
-
-    Args:
-        architecture (Architecture): What to draw, such as cell and path.
-        out_dir (str): Folder; made if it does not exist.
-    """
+    """Write what is drawn as SVG and PNG, each complete or not at all."""
     for name, draw in drawings_of(architecture).items():
         figure = draw(architecture)
         for kind in FORMATS:
@@ -248,90 +243,20 @@ def save_drawings(architecture: Architecture, out_dir: str) -> None:
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """A figure as a file; the same figure gives the same bytes.
-
-    Args:
-        figure (Figure): The figure.
-        kind (str): ``'svg'`` or ``'png'``.
-    """
+    """A figure as an SVG or PNG file; the same one gives the same bytes."""
     buffer = io.BytesIO()
     # Dates and random names would make every file another one.
+    metadata = dict(Date=None) if kind == 'svg' else None
     with mpl.rc_context({'svg.hashsalt': 'mmseg_autodeeplab'}):
         figure.savefig(
-            buffer,
-            format=kind,
-            dpi=200,
-            facecolor='white',
-            metadata=dict(Date=None) if kind == 'svg' else None,
+            buffer, format=kind, dpi=200, facecolor='white', metadata=metadata
         )
     return buffer.getvalue()
 
 
 def as_image(figure: Figure) -> np.ndarray:
-    """A figure as pixels.
-
-    Args:
-        figure (Figure): The figure.
-
-    Returns:
-        np.ndarray: RGB, uint8, shape (height, width, 3).
-    """
+    """A figure as pixels: RGB, uint8, shape (height, width, 3)."""
     figure.set_dpi(120)
-    figure.canvas.draw()
-    return np.array(figure.canvas.buffer_rgba())[..., :3]
-
-
-def _canvas(
-    left: float, right: float, bottom: float, top: float
-) -> tuple[Figure, Axes]:
-    """A figure whose axes fill it, of so many units."""
-    fig = Figure(((right - left) * INCHES, (top - bottom) * INCHES))
-    FigureCanvasAgg(fig)
-    ax = fig.add_axes((0, 0, 1, 1), xlim=(left, right), ylim=(bottom, top))
-    ax.set_axis_off()
-    return fig, ax
-
-
-def _box(ax, left, y, width, height, color='white') -> None:
-    ax.add_patch(
-        FancyBboxPatch(
-            (left, y - height / 2),
-            width,
-            height,
-            boxstyle='round,pad=0,rounding_size=0.3',
-            fc=color,
-            ec=INK,
-            lw=0.8,
-            zorder=3,
-        )
-    )
-
-
-def _text(ax, x, y, text, fontsize=7.5, **kwargs) -> None:
-    ax.text(
-        *(x, y, text),
-        ha='center',
-        va='center',
-        color=INK,
-        fontsize=fontsize,
-        zorder=4,
-        **kwargs,
-    )
-
-
-def _draw_wire(ax: Axes, points: Points, color: str, zorder: int = 2) -> None:
-    """Curves from the 1st point to the 2nd, from the 3rd to the 4th, ...
-
-    Straight lines join them.
-    """
-    vertices, codes = [points[0]], [Path.MOVETO]
-    for start, stop in zip(points[::2], points[1::2]):
-        middle = (start[0] + stop[0]) / 2
-        vertices += [start, (middle, start[1]), (middle, stop[1]), stop]
-        codes += [Path.LINETO] + [Path.CURVE4] * 3
-    path = Path(vertices, codes)
-    ax.add_patch(PathPatch(path, fc='none', ec=color, lw=1, zorder=zorder))
-
-
-# What is drawn of each kind of architectures.
-DRAWINGS = {AutoDeepLabArchitecture: dict(cell=draw_cell, path=draw_path)}
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]

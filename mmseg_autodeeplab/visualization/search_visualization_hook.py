@@ -1,7 +1,5 @@
 """Pictures of a search while it runs."""
 
-from typing import Any, Optional
-
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -9,24 +7,23 @@ from mmseg.registry import HOOKS
 
 from ..engine import bare_model
 from ..search.history import count_changes
-from .drawing import as_image, draw_alphas, draw_betas, draw_cell, draw_path
+from .drawing import as_image, draw_cell, draw_path
+from .heat_map import draw_alphas, draw_betas
 
 
 @HOOKS.register_module()
 class SearchVisualizationHook(Hook):
     """Show alphas, betas, cell and path through the runner's visualizer.
 
-    So all of its backends get them: the images ``search_alphas``,
-    ``search_betas``, ``search_cell`` and ``search_path``, and the scalars
+    All of its backends get the images ``search_alphas``, ``search_betas``,
+    ``search_cell`` and ``search_path``, and the scalars
     ``changed_connections`` and ``changed_layers``, what was decoded otherwise
     the time before (or when the run began, or was resumed). Nothing else
     needs this hook: what is read of a search, ``ArchSearchHook`` writes.
 
-    The backbone needs ``arch_parameters()`` and ``architecture()``.
-
     Args:
         interval (int): Iterations between two times. The end of the search
-            is always one. 0 switches the pictures off. Defaults to 500.
+            is always one. 0 switches the pictures off.
     """
 
     # After ArchSearchHook's step, and before the timer: what it takes is not
@@ -42,21 +39,14 @@ class SearchVisualizationHook(Hook):
         self._before = bare_model(runner).backbone.architecture()
 
     @master_only
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Optional[dict] = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Draw at the interval and at the end."""
-        if self.interval and (
+        if not self.interval or not (
             self.every_n_train_iters(runner, self.interval)
             or self.is_last_train_iter(runner)
         ):
-            self._draw(runner, runner.iter + 1)
-
-    def _draw(self, runner: Runner, iteration: int) -> None:
+            return
+        iteration = runner.iter + 1
         backbone = bare_model(runner).backbone
         alphas, betas = (
             p.detach().float().cpu().numpy()
