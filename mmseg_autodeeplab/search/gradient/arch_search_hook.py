@@ -1,9 +1,11 @@
 """The architecture step of each search iteration."""
 
 import datetime
+import os
 import os.path as osp
 from collections.abc import Sequence
-from typing import Any, Optional
+from importlib import import_module
+from typing import Optional
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -15,12 +17,20 @@ from torch import nn
 from ...compat.runner import is_resuming
 from ...engine import bare_model, checkpoint_is_due, finite_loss_hooks
 from ...errors import UserError
-from .. import history
+from ..history import ARCHITECTURE_FILE, append_record
 from .arch_step import OPTIMIZER, ArchStep
-from .part_b import part_b_stream
 from .search_ema import refuse_other_averages
-from .state import STATE_KEY, STATE_VERSION, search_identity, state_to_resume
+from .state import (
+    STATE_KEY,
+    STATE_VERSION,
+    part_b_stream,
+    search_identity,
+    state_to_resume,
+)
 from .terms import build_terms
+
+# Whose versions the history has.
+LIBRARIES = ('mmseg_autodeeplab', 'torch', 'mmengine', 'mmcv', 'mmseg')
 
 
 @HOOKS.register_module()
@@ -44,17 +54,17 @@ class ArchSearchHook(Hook):
 
     Args:
         begin (int): First iteration, counted from 0, that updates the
-            architecture. Defaults to 0.
+            architecture.
         interval (int): Iterations between two times that both files are
             written and the decoded architecture is logged. The end of the
-            search is always one. Defaults to 500.
+            search is always one.
         optimizer (dict): Optimizer of the architecture. Defaults to the
             paper's, Adam with lr 0.003 and weight decay 0.001.
         terms (Sequence[dict]): What joins the loss, such as
             ``dict(type='CostTerm', target=100e9)``; see :class:`CostTerm` and
-            :class:`ArchTerm`. Defaults to none.
+            :class:`ArchTerm`.
         cost (dict, optional): The old spelling of one ``CostTerm``: its
-            arguments. Defaults to None.
+            arguments.
     """
 
     # Before EMA, logger, schedulers and checkpoints of the same iteration.
@@ -99,21 +109,14 @@ class ArchSearchHook(Hook):
         if self._resumed:
             self.arch_step.load_state_dict(state)
         else:
-            history.set_aside(runner)
-        self._remember(
-            runner,
-            runner.iter,
-            config=_config(runner),
-            versions=history.library_versions(),
-        )
+            _set_aside(runner)
+        versions = {
+            name: import_module(name).__version__ for name in LIBRARIES
+        }
+        config = _config(runner)
+        self._remember(runner, runner.iter, config=config, versions=versions)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Optional[dict] = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Take the architecture step; log and write at the intervals."""
         if runner.iter >= self.begin:
             batch = next(self.stream)
@@ -158,12 +161,12 @@ class ArchSearchHook(Hook):
             self._resumed = state_to_resume(runner, checkpoint)
 
     @master_only
-    def _remember(self, runner: Runner, iteration: int, **notes: Any) -> None:
+    def _remember(self, runner, iteration, **notes):
         arrays = self.arch_step.arrays()
-        history.append_record(runner.work_dir, iteration, *arrays, **notes)
+        append_record(runner.work_dir, iteration, *arrays, **notes)
 
     @master_only
-    def _snapshot(self, runner: Runner, iteration: int) -> None:
+    def _snapshot(self, runner, iteration):
         self._remember(runner, iteration)
         architecture = self.arch_step.backbone.architecture()
         metrics = dict(self._val_metrics, **self.arch_step.measures())
@@ -175,7 +178,7 @@ class ArchSearchHook(Hook):
             date=datetime.datetime.now().isoformat(timespec='seconds'),
             metrics=metrics,
         )
-        architecture.dump(osp.join(runner.work_dir, history.ARCHITECTURE_FILE))
+        architecture.dump(osp.join(runner.work_dir, ARCHITECTURE_FILE))
         runner.logger.info(
             f'Architecture after {iteration} iterations:\n'
             f'{architecture.describe()}'
@@ -190,5 +193,18 @@ class ArchSearchHook(Hook):
             )
 
 
-def _config(runner: Runner) -> str:
+def _config(runner):
     return osp.basename(runner.cfg.filename or '')
+
+
+@master_only
+def _set_aside(runner):
+    """Rename the architecture of an earlier search in the work directory."""
+    file = osp.join(runner.work_dir, ARCHITECTURE_FILE)
+    if osp.exists(file):
+        written = datetime.datetime.fromtimestamp(osp.getmtime(file))
+        aside = file.replace('.json', f'_{written:%Y%m%d_%H%M%S}.json')
+        os.rename(file, aside)
+        runner.logger.info(
+            f'The {ARCHITECTURE_FILE} of an earlier search is now {aside}.'
+        )

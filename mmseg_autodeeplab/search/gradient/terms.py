@@ -3,7 +3,8 @@
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, Optional
+from functools import partial
+from typing import Optional
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ...arch import (
     one_hot,
     transition_mask,
 )
-from ...compat.registry import resolve
+from ...compat.registry import is_a, resolve
 from ...errors import UserError
 from ...models.layers import masked_softmax
 
@@ -32,6 +33,8 @@ class ArchTerm:
 
     A term of one's own derives from this class, is registered in
     ``mmseg.registry.TASK_UTILS``, and is listed in ``ArchSearchHook.terms``.
+    Alphas are of shape (edges, primitives) and betas of shape (L, 4, 3), both
+    before the softmax.
 
     Attributes:
         name (str): Of the addend in the log; it has ``loss`` in it, as all
@@ -51,15 +54,10 @@ class ArchTerm:
     name = ''
 
     def prepare(self, alphas: Tensor, betas: Tensor) -> None:
-        """Make ready, once, for parameters of these shapes and device.
-
-        Args:
-            alphas (Tensor): Shape (edges, primitives), before the softmax.
-            betas (Tensor): Shape (L, 4, 3), before the softmax.
-        """
+        """Make ready, once, for parameters of these shapes and device."""
 
     def __call__(self, alphas: Tensor, betas: Tensor) -> Tensor:
-        """The addend, a differentiable scalar; arguments as above."""
+        """The addend, a differentiable scalar."""
         raise NotImplementedError
 
     def measures(
@@ -75,6 +73,30 @@ class ArchTerm:
         return {}
 
 
+def _is_positive(value, kinds=int):
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    return is_number and 0 < value < math.inf
+
+
+def _is_size(value):
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+    return is_pair and all(map(_is_positive, value))
+
+
+NUMBER = partial(_is_positive, kinds=(int, float)), 'a positive number'
+INTEGER = _is_positive, 'a positive integer'
+# What the arguments of a CostTerm may be, and how an error says so.
+ALLOWED = dict(
+    target=NUMBER,
+    weight=NUMBER,
+    quantity=(QUANTITIES.__contains__, ' or '.join(map(repr, QUANTITIES))),
+    shape=(_is_size, 'the height and width of an image'),
+    filter_multiplier=INTEGER,
+    stem_channels=INTEGER,
+    in_channels=INTEGER,
+)
+
+
 @TASK_UTILS.register_module()
 class CostTerm(ArchTerm):
     """Hold the search at a cost: ``weight * log(expected / target) ** 2``.
@@ -87,14 +109,12 @@ class CostTerm(ArchTerm):
 
     Args:
         target (float): In multiply-adds or parameters.
-        weight (float): Defaults to 0.1.
-        quantity (str): ``'multiply_adds'`` or ``'parameters'``. Defaults to
-            ``'multiply_adds'``.
+        weight (float): Of the term.
+        quantity (str): ``'multiply_adds'`` or ``'parameters'``.
         shape (Sequence[int]): Height and width in pixels of the image that is
-            counted for. Defaults to (1025, 2049).
-        filter_multiplier (int): Of the derived network. Defaults to 20.
-        stem_channels (int): Of the derived network. Defaults to 64.
-        in_channels (int): Of the images. Defaults to 3.
+            counted for.
+        filter_multiplier, stem_channels (int): Of the derived network.
+        in_channels (int): Of the images.
 
     Raises:
         UserError: A value makes no sense.
@@ -112,29 +132,21 @@ class CostTerm(ArchTerm):
         stem_channels: int = 64,
         in_channels: int = 3,
     ) -> None:
-        numbers = dict(target=target, weight=weight)
-        widths = dict(
+        self._counted = dict(
+            quantity=quantity,
+            shape=shape,
             filter_multiplier=filter_multiplier,
             stem_channels=stem_channels,
             in_channels=in_channels,
         )
-        for key, value in numbers.items():
-            if not _is_positive(value, (int, float)):
-                _refuse(key, value, 'a positive number')
-        for key, value in widths.items():
-            if not _is_positive(value, int):
-                _refuse(key, value, 'a positive integer')
-        if (
-            not isinstance(shape, (list, tuple))
-            or len(shape) != 2
-            or not all(_is_positive(n, int) for n in shape)
-        ):
-            _refuse('shape', shape, 'the height and width of an image')
-        if quantity not in QUANTITIES:
-            _refuse('quantity', quantity, ' or '.join(map(repr, QUANTITIES)))
+        values = dict(self._counted, target=target, weight=weight)
+        for key, (is_allowed, words) in ALLOWED.items():
+            if not is_allowed(values[key]):
+                raise UserError(
+                    f'CostTerm.{key} is {values[key]!r}, but must be {words}.'
+                )
         self.target = target
         self.weight = weight
-        self._counted = dict(quantity=quantity, shape=shape, **widths)
 
     def prepare(self, alphas: Tensor, betas: Tensor) -> None:
         """Count everything once."""
@@ -163,11 +175,8 @@ class CostTerm(ArchTerm):
         self, alphas: np.ndarray, betas: np.ndarray
     ) -> dict[str, float]:
         """The expected cost."""
-        cost = expected_cost(
-            self._tables,
-            alpha_probabilities(alphas),
-            beta_probabilities(betas),
-        )
+        probabilities = alpha_probabilities(alphas), beta_probabilities(betas)
+        cost = expected_cost(self._tables, *probabilities)
         return dict(expected_cost=float(cost))
 
     def measures_of(
@@ -221,35 +230,21 @@ def build_terms(
     return built
 
 
-def _build_term(cfg: Any) -> ArchTerm:
-    kind = cfg.get('type') if isinstance(cfg, dict) else None
-    cls = resolve(TASK_UTILS, kind)
-    if not isinstance(cls, type) or not issubclass(cls, ArchTerm):
+def _build_term(cfg):
+    if not is_a(TASK_UTILS, cfg, ArchTerm):
         raise UserError(
             f'ArchSearchHook.terms has {cfg!r}, but must have dicts whose '
             'type is an ArchTerm that is registered in TASK_UTILS; correct '
             'it, or import the module of the term with custom_imports.'
         )
     # Before the call, which may raise TypeErrors of its own.
-    values = {key: value for key, value in cfg.items() if key != 'type'}
-    signature = inspect.signature(cls)
+    values = dict(cfg)
+    signature = inspect.signature(resolve(TASK_UTILS, values.pop('type')))
     try:
         signature.bind(**values)
     except TypeError as error:
         raise UserError(
-            f'{cls.__name__} in ArchSearchHook.terms cannot be built, '
+            f'The term {cfg!r} in ArchSearchHook.terms cannot be built, '
             f'{error}; it takes {", ".join(signature.parameters)}.'
         ) from error
     return TASK_UTILS.build(cfg)
-
-
-def _is_positive(value: Any, types: Any) -> bool:
-    return (
-        isinstance(value, types)
-        and not isinstance(value, bool)
-        and 0 < value < math.inf
-    )
-
-
-def _refuse(key: str, found: Any, allowed: str) -> None:
-    raise UserError(f'CostTerm.{key} is {found!r}, but must be {allowed}.')
