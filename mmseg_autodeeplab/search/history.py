@@ -15,19 +15,12 @@ HISTORY_FILE = 'arch_history.jsonl'
 
 
 class Record(NamedTuple):
-    """What stood in one line.
+    """What stood in one line, with parameters before the softmax."""
 
-    Attributes:
-        iteration (int): Iterations that were done.
-        alphas (np.ndarray): Shape (edges, primitives), before the softmax.
-        betas (np.ndarray): Shape (L, 4, 3), before the softmax.
-        notes (dict): All else.
-    """
-
-    iteration: int
-    alphas: np.ndarray
-    betas: np.ndarray
-    notes: dict
+    iteration: int  # done by then
+    alphas: np.ndarray  # (edges, primitives)
+    betas: np.ndarray  # (L, 4, 3)
+    notes: dict  # all else
 
     @property
     def architecture(self) -> AutoDeepLabArchitecture:

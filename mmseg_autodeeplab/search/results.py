@@ -1,10 +1,9 @@
 """What a search has left in its work directory, and what that says."""
 
-import dataclasses
 import glob
 import math
 import os.path as osp
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from mmengine.config import Config
 from mmseg.registry import HOOKS
@@ -12,14 +11,8 @@ from mmseg.registry import HOOKS
 from ..arch import Architecture, cost_tables, expected_cost, one_hot
 from ..compat.registry import is_a
 from ..errors import UserError
+from . import history
 from .gradient import ArchSearchHook
-from .history import (
-    ARCHITECTURE_FILE,
-    Record,
-    count_changes,
-    read_history,
-    read_json_lines,
-)
 
 CHANGES = dict(changed_connections='connections', changed_layers='layers')
 # What is shown: title, unit, names in the log and in the legend.
@@ -42,30 +35,17 @@ CURVES = (
 Points = list[tuple[float, float]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """What a work directory tells of a search.
-
-    Attributes:
-        work_dir (str): The directory.
-        config (Config): The config of the last run.
-        runs (list[str]): Names of the runs, from first to last.
-        scalars (list[dict]): Lines of the log, each with its ``step``.
-        records (list[Record]): Alphas and betas over time.
-        changes (list[dict]): Lines like those of the log, of what is decoded
-            otherwise than the time before.
-        architecture (Architecture, optional): The last one.
-        checkpoint (str, optional): The newest one.
-    """
+class Search(NamedTuple):
+    """What a work directory tells of a search."""
 
     work_dir: str
-    config: Config
-    runs: list[str]
-    scalars: list[dict]
-    records: list[Record]
-    changes: list[dict]
-    architecture: Optional[Architecture]
-    checkpoint: Optional[str]
+    config: Config  # of the last run
+    runs: list[str]  # their names, from first to last
+    scalars: list[dict]  # lines of the log, each with its `step`
+    records: list[history.Record]
+    changes: list[dict]  # like scalars, of what is decoded otherwise
+    architecture: Optional[Architecture]  # the last one
+    checkpoint: Optional[str]  # the newest one
 
     @property
     def iterations(self) -> int:
@@ -85,10 +65,8 @@ class Search:
 
 def search_hook_config(cfg: Config) -> Optional[dict]:
     """The first ``ArchSearchHook``, or one derived from it, of a config."""
-    hooks = [
-        *(cfg.get('custom_hooks') or []),
-        *(cfg.get('default_hooks') or {}).values(),
-    ]
+    hooks = list(cfg.get('custom_hooks') or [])
+    hooks += (cfg.get('default_hooks') or {}).values()
     return next((h for h in hooks if is_a(HOOKS, h, ArchSearchHook)), None)
 
 
@@ -111,20 +89,20 @@ def read_search(work_dir: str) -> Search:
         )
     scalars: list[dict] = []
     for folder in configs:
-        lines = read_json_lines(osp.join(folder, 'scalars.json'))
+        lines = history.read_json_lines(osp.join(folder, 'scalars.json'))
         lines = [line for line in lines if 'step' in line]
         # A resumed run goes through some iterations once more.
         begin = lines[0]['step'] if lines else math.inf
         scalars = [line for line in scalars if line['step'] < begin] + lines
 
-    records = read_history(work_dir)
+    records = history.read_history(work_dir)
     decoded = [record.architecture for record in records]
-    counts = map(count_changes, decoded, decoded[1:])
+    counts = map(history.count_changes, decoded, decoded[1:])
     changes = [
         dict(zip(CHANGES, pair), step=record.iteration)
         for record, pair in zip(records[1:], counts)
     ]
-    file = osp.join(work_dir, ARCHITECTURE_FILE)
+    file = osp.join(work_dir, history.ARCHITECTURE_FILE)
     if not decoded and osp.exists(file):
         decoded = [Architecture.load(file)]
     checkpoints = glob.glob(osp.join(work_dir, 'iter_*.pth'))
@@ -201,21 +179,17 @@ def derived_cost(search: Search) -> dict[str, str]:
         for key, value in model.get('backbone', {}).items()
         if key in ('filter_multiplier', 'stem_channels')
     }
-    costs = {}
-    for quantity, label in dict(
-        parameters='Parameters',
-        multiply_adds=f'Multiply-adds at {_text(shape)} pixels',
-    ).items():
-        tables = cost_tables(
-            architecture.num_blocks,
-            architecture.num_layers,
-            quantity,
-            shape,
-            **widths,
-        )
-        cost = round(expected_cost(tables, *one_hot(architecture)))
-        costs[f'{label}, backbone without head'] = f'{cost:,}'
-    return costs
+
+    def cost(quantity):
+        size = architecture.num_blocks, architecture.num_layers
+        tables = cost_tables(*size, quantity, shape, **widths)
+        return f'{round(expected_cost(tables, *one_hot(architecture))):,}'
+
+    at = f'at {_text(shape)} pixels, backbone without head'
+    return {
+        'Parameters, backbone without head': cost('parameters'),
+        f'Multiply-adds {at}': cost('multiply_adds'),
+    }
 
 
 def _last_note(search, name):

@@ -3,9 +3,7 @@
 import contextlib
 import copy
 import inspect
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
@@ -49,11 +47,7 @@ def retrain_config(
     What describes the task is that of the search, on the whole training set;
     model and schedule are the published network's; ``retrain`` of the search
     config is merged over all of it, as configs are merged over their bases.
-    Model and loops are tried out before it is returned.
-
-    Args:
-        search (Config): The config of the search; it stays as it is.
-        architecture (Architecture): What it found.
+    Its model is built once, and its loop checked, before it is returned.
 
     Returns:
         tuple[Config, list[str]]: The config, and the names of what the search
@@ -69,16 +63,14 @@ def retrain_config(
             f'one of {", ".join(kind.__name__ for kind in NETWORKS)}'
         )
     search = copy.deepcopy(search)
-    schedule = _base('schedules', 'retrain')
-    carried = {key: search.get(key) for key in CARRIED}
-    # A dict of `retrain` merges over nothing, but not over None.
-    cfg = Config({k: v for k, v in carried.items() if v is not None})
-    for key in ('optim_wrapper', 'param_scheduler', 'train_cfg'):
-        cfg[key] = schedule[key]
+    cfg = _base('schedules', 'retrain')
+    cfg.pop('max_iters')
+    for key in CARRIED:
+        if search.get(key) is not None:
+            cfg[key] = search[key]
     loader = cfg.train_dataloader
     if is_a(DATA_SAMPLERS, loader.get('sampler'), SplitInfiniteSampler):
         loader.sampler = dict(type='InfiniteSampler', shuffle=True)
-    cfg.default_hooks = schedule.default_hooks
     for name, hook in (search.get('default_hooks') or {}).items():
         if name not in cfg.default_hooks and not _is_of_search(hook):
             cfg.default_hooks[name] = hook
@@ -88,12 +80,11 @@ def retrain_config(
     left_out = _left_out(search, cfg)
     with _sentence('retrain cannot be merged over the rest'):
         cfg.merge_from_dict(search.get('retrain') or {})
-    _complete_evaluation(cfg, schedule)
+        _complete_evaluation(cfg)
     uncheck_pipelines(list(cfg.values()))
     cfg = Config(_as_text(cfg.to_dict()))
-    _complete_model(cfg)
-    for key, given in dict(train_cfg=2, val_cfg=3, test_cfg=3).items():
-        _check_loop(cfg[key], key, given)
+    _complete_model(cfg.model)
+    _check_loop(cfg.train_cfg)
     return cfg, left_out
 
 
@@ -143,13 +134,11 @@ def _left_out(search, cfg):
         _base('schedules', 'search'),
         model=_base('models', 'autodeeplab_supernet').model,
     )
+    hooks = enumerate(search.get('custom_hooks') or [])
+    averages = [i for i, hook in hooks if is_a(HOOKS, hook, EMAHook)]
     return [
         *_differences(given, usual, cfg),
-        *(
-            f'custom_hooks.{i} (EMAHook)'
-            for i, hook in enumerate(search.get('custom_hooks') or [])
-            if is_a(HOOKS, hook, EMAHook)
-        ),
+        *(f'custom_hooks.{i} (EMAHook)' for i in averages),
     ]
 
 
@@ -165,19 +154,18 @@ def _differences(given, usual, carried, prefix=''):
             yield prefix + key
 
 
-def _complete_evaluation(cfg, schedule):
-    """Give each loader its loop, and mmseg.apis the variable it reads."""
+def _complete_evaluation(cfg):
+    """No loop without a loader; mmseg.apis read the variable."""
     for part in ('val', 'test'):
-        loader, key = cfg.get(f'{part}_dataloader'), f'{part}_cfg'
-        cfg[key] = loader and (cfg.get(key) or schedule[key])
-        dataset = loader and loader.dataset
+        dataset = loader = cfg.get(f'{part}_dataloader')
+        cfg[f'{part}_cfg'] = loader and cfg[f'{part}_cfg']
         while dataset and 'pipeline' not in dataset:  # A wrapper.
             dataset = (dataset.get('datasets') or [dataset.get('dataset')])[0]
         if dataset:
             cfg.test_pipeline = copy.deepcopy(dataset['pipeline'])
 
 
-def _as_text(value: Any) -> Any:
+def _as_text(value):
     """The same as text can have it: names of classes, and no ``_delete_``."""
     if isinstance(value, dict):
         return {k: _as_text(v) for k, v in value.items() if k != '_delete_'}
@@ -188,11 +176,11 @@ def _as_text(value: Any) -> Any:
     return value
 
 
-def _complete_model(cfg):
+def _complete_model(model):
     """Fill in what follows from the path, and see that it can be built."""
     with _sentence('model cannot be built'):
-        backbone = MODELS.build(copy.deepcopy(cfg.model.backbone))
-        head = cfg.model.decode_head
+        backbone = MODELS.build(copy.deepcopy(model.backbone))
+        head = model.decode_head
         if isinstance(backbone, AutoDeepLab) and is_a(
             MODELS, head, AutoDeepLabHead
         ):
@@ -200,24 +188,23 @@ def _complete_model(cfg):
             # 12, 24, 36 at stride 8.
             stride = RATES[backbone.arch.stages[-1].level]
             head.setdefault('dilations', [96 // stride * k for k in (1, 2, 3)])
-        MODELS.build(copy.deepcopy(cfg.model))
+        MODELS.build(copy.deepcopy(model))
 
 
-def _check_loop(cfg, key, given):
-    """See that it takes its arguments, after so many of MMEngine's."""
-    if not isinstance(cfg, dict) or 'type' not in cfg:
-        return  # MMEngine has a default.
-    with _sentence(f'{key} cannot be built'):
-        arguments = dict(cfg)
-        name = arguments.pop('type')
-        cls = resolve(LOOPS, name)
-        if cls is None:
-            raise KeyError(f'{name} is not among loops')
-        inspect.signature(cls).bind(*[None] * given, **arguments)
+def _check_loop(cfg):
+    """See that it takes its arguments, after the runner and the loader."""
+    with _sentence('train_cfg cannot be built'):
+        if 'type' not in cfg:
+            return  # MMEngine has a default.
+        loop = resolve(LOOPS, cfg.type)
+        if loop is None:
+            raise KeyError(f'{cfg.type} is not among loops')
+        arguments = {k: v for k, v in cfg.items() if k != 'type'}
+        inspect.signature(loop).bind(None, None, **arguments)
 
 
 @contextlib.contextmanager
-def _sentence(what: str) -> Iterator[None]:
+def _sentence(what):
     try:
         yield
     except Exception as error:  # A model, a loop: anyone's code.

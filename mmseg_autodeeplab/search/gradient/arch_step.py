@@ -25,24 +25,17 @@ class ArchStep:
     architecture parameters are computed, on the bare model, and averaged over
     the processes. Outside of the step these parameters need no gradient, so
     neither the optimizer of the weights nor a data-parallel wrapper sees
-    them. The batch passes through the model as its mode is; in training mode
-    it moves batch norm's running statistics.
+    them. In training mode, the batch moves batch norm's running statistics.
 
     Args:
         model (nn.Module): The segmentor, on its device and without a wrapper.
-            Its backbone has ``arch_parameters()`` and ``architecture()``.
+            Its ``backbone`` has ``arch_parameters()``, here ``params``, and
+            ``architecture()``; otherwise it is refused as a UserError.
         optim_wrapper (OptimWrapper): That of the weights, for its autocast.
             Where that is of fp16, the step has a loss scaler of its own,
             since sharing would update the weights' scale twice.
         optimizer (dict): Config of the architecture's optimizer.
         terms (Sequence[ArchTerm]): What joins the loss.
-
-    Raises:
-        UserError: The model is no supernet.
-
-    Attributes:
-        backbone (nn.Module): The supernet.
-        params (list[nn.Parameter]): Alphas and betas.
     """
 
     def __init__(
@@ -110,10 +103,8 @@ class ArchStep:
     def measures(self) -> dict[str, float]:
         """The entropies in nats, and what the terms measure."""
         alphas, betas = self.arrays()
-        measures = dict(
-            alpha_entropy=alpha_entropy(alphas),
-            beta_entropy=beta_entropy(betas),
-        )
+        measures = dict(alpha_entropy=alpha_entropy(alphas))
+        measures['beta_entropy'] = beta_entropy(betas)
         for term in self._terms:
             measures.update(term.measures(alphas, betas))
         return measures
@@ -132,29 +123,26 @@ class ArchStep:
             self._scaler.load_state_dict(state['scaler'])
 
     def check_agreement(self, iteration: int) -> None:
-        """Compare the architecture of every process with that of the first.
+        """See that all processes have the same architecture, bit by bit.
 
         Waits for all processes, and for the device. All of them come to the
         same result, so none is left waiting for one that stopped.
 
-        Args:
-            iteration (int): Iterations done, for the message.
-
         Raises:
-            UserError: They are not the same, bit by bit.
+            UserError: They have not, after so many iterations.
         """
         values = torch.cat([p.detach().flatten() for p in self.params])
         # As bytes: what is not a number would differ from itself.
         first, *others = all_gather(values.view(torch.uint8))
-        differing = [
+        ranks = [
             str(rank)
             for rank, other in enumerate(others, 1)
             if not torch.equal(first, other)
         ]
-        if differing:
+        if ranks:
             raise UserError(
                 f'After {iteration} iterations, alphas and betas on rank '
-                f'{", ".join(differing)} are not those on rank 0; make sure '
+                f'{", ".join(ranks)} are not those on rank 0; make sure '
                 'that nothing but ArchSearchHook changes them, and resume '
                 'from the checkpoint before.'
             )

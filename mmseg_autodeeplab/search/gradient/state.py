@@ -17,14 +17,10 @@ STATE_VERSION = 3
 def part_b_stream(runner: Runner, position: int = 0) -> SampleStream:
     """The training loader once more, on part B, which the weights never see.
 
-    Args:
-        runner (Runner): Whose loader uses a ``SplitInfiniteSampler`` of
-            part A.
-        position (int): Samples of part B that were handed out before, over
-            all processes.
+    It begins behind ``position`` samples, counted over all processes.
 
     Raises:
-        UserError: The training loader uses another sampler.
+        UserError: The training loader does not sample part A.
     """
     sampler = _sampler(runner)
     found = type(sampler).__name__

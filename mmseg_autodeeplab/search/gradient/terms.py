@@ -11,18 +11,7 @@ import torch
 from mmseg.registry import TASK_UTILS
 from torch import Tensor
 
-from ...arch import (
-    QUANTITIES,
-    AutoDeepLabArchitecture,
-    CostTables,
-    alpha_probabilities,
-    beta_probabilities,
-    cost_tables,
-    expected_cost,
-    num_blocks_of,
-    one_hot,
-    transition_mask,
-)
+from ... import arch
 from ...compat.registry import is_a, resolve
 from ...errors import UserError
 from ...models.layers import masked_softmax
@@ -60,16 +49,12 @@ class ArchTerm:
         """The addend, a differentiable scalar."""
         raise NotImplementedError
 
-    def measures(
-        self, alphas: np.ndarray, betas: np.ndarray
-    ) -> dict[str, float]:
-        """What the log and ``architecture.json`` tell of the parameters."""
+    def measures(self, alphas: np.ndarray, betas: np.ndarray) -> dict:
+        """Numbers that the log and ``architecture.json`` tell of these."""
         return {}
 
-    def measures_of(
-        self, architecture: AutoDeepLabArchitecture
-    ) -> dict[str, float]:
-        """What ``architecture.json`` tells of the decoded architecture."""
+    def measures_of(self, architecture: arch.Architecture) -> dict:
+        """Numbers that ``architecture.json`` tells of what is decoded."""
         return {}
 
 
@@ -89,7 +74,10 @@ INTEGER = _is_positive, 'a positive integer'
 ALLOWED = dict(
     target=NUMBER,
     weight=NUMBER,
-    quantity=(QUANTITIES.__contains__, ' or '.join(map(repr, QUANTITIES))),
+    quantity=(
+        arch.QUANTITIES.__contains__,
+        ' or '.join(map(repr, arch.QUANTITIES)),
+    ),
     shape=(_is_size, 'the height and width of an image'),
     filter_multiplier=INTEGER,
     stem_channels=INTEGER,
@@ -101,20 +89,18 @@ ALLOWED = dict(
 class CostTerm(ArchTerm):
     """Hold the search at a cost: ``weight * log(expected / target) ** 2``.
 
-    Expected is what the derived network's backbone, stem and cells, costs in
-    the mean over all paths under the betas, its cell relaxed under the
-    alphas; see :func:`mmseg_autodeeplab.arch.expected_cost`. The head is not
-    counted. The log has ``expected_cost``; ``architecture.json`` tells
-    ``decoded_cost``, too, what the decoded backbone costs.
+    Expected is the cost of the derived network's backbone, without the head,
+    under alphas and betas: :func:`mmseg_autodeeplab.arch.expected_cost`. The
+    log has ``expected_cost``; ``architecture.json`` tells ``decoded_cost``,
+    too, what the decoded backbone costs.
 
     Args:
         target (float): In multiply-adds or parameters.
         weight (float): Of the term.
         quantity (str): ``'multiply_adds'`` or ``'parameters'``.
-        shape (Sequence[int]): Height and width in pixels of the image that is
-            counted for.
+        shape (Sequence[int]): Height and width of the image, in pixels.
         filter_multiplier, stem_channels (int): Of the derived network.
-        in_channels (int): Of the images.
+        in_channels (int): Of the image.
 
     Raises:
         UserError: A value makes no sense.
@@ -150,51 +136,40 @@ class CostTerm(ArchTerm):
 
     def prepare(self, alphas: Tensor, betas: Tensor) -> None:
         """Count everything once."""
-        self._tables = cost_tables(
-            num_blocks_of(len(alphas)), len(betas), **self._counted
-        )
+        size = arch.num_blocks_of(len(alphas)), len(betas)
+        self._tables = arch.cost_tables(*size, **self._counted)
         like = dict(dtype=betas.dtype, device=betas.device)
-        self._tensors = CostTables(
+        self._tensors = arch.CostTables(
             *(torch.as_tensor(table, **like) for table in self._tables)
         )
         self._transitions = torch.as_tensor(
-            transition_mask(len(betas)), device=betas.device
+            arch.transition_mask(len(betas)), device=betas.device
         )
 
     def __call__(self, alphas: Tensor, betas: Tensor) -> Tensor:
         """The term for parameters, before the softmax."""
-        expected = expected_cost(
-            self._tensors,
-            alphas.softmax(-1),
-            masked_softmax(betas, self._transitions),
-            torch,
-        )
+        alphas = alphas.softmax(-1)
+        betas = masked_softmax(betas, self._transitions)
+        expected = arch.expected_cost(self._tensors, alphas, betas, torch)
         return self.weight * (expected / self.target).log().square()
 
-    def measures(
-        self, alphas: np.ndarray, betas: np.ndarray
-    ) -> dict[str, float]:
+    def measures(self, alphas: np.ndarray, betas: np.ndarray) -> dict:
         """The expected cost."""
-        probabilities = alpha_probabilities(alphas), beta_probabilities(betas)
-        cost = expected_cost(self._tables, *probabilities)
+        alphas = arch.alpha_probabilities(alphas)
+        betas = arch.beta_probabilities(betas)
+        cost = arch.expected_cost(self._tables, alphas, betas)
         return dict(expected_cost=float(cost))
 
-    def measures_of(
-        self, architecture: AutoDeepLabArchitecture
-    ) -> dict[str, float]:
+    def measures_of(self, architecture: arch.Architecture) -> dict:
         """The cost of one architecture."""
-        cost = expected_cost(self._tables, *one_hot(architecture))
+        cost = arch.expected_cost(self._tables, *arch.one_hot(architecture))
         return dict(decoded_cost=round(cost))
 
 
 def build_terms(
     terms: Sequence[dict], cost: Optional[dict] = None
 ) -> list[ArchTerm]:
-    """Build what ``ArchSearchHook`` is given.
-
-    Args:
-        terms (Sequence[dict]): Configs of terms.
-        cost (dict, optional): The old spelling: arguments of a ``CostTerm``.
+    """Build ``ArchSearchHook.terms``, or the one term of its ``cost``.
 
     Raises:
         UserError: A config makes no sense, or two terms have one name.
@@ -239,12 +214,13 @@ def _build_term(cfg):
         )
     # Before the call, which may raise TypeErrors of its own.
     values = dict(cfg)
-    signature = inspect.signature(resolve(TASK_UTILS, values.pop('type')))
+    cls = resolve(TASK_UTILS, values.pop('type'))
+    signature = inspect.signature(cls)
     try:
         signature.bind(**values)
     except TypeError as error:
         raise UserError(
-            f'The term {cfg!r} in ArchSearchHook.terms cannot be built, '
+            f'{cls.__name__} in ArchSearchHook.terms cannot be built, '
             f'{error}; it takes {", ".join(signature.parameters)}.'
         ) from error
     return TASK_UTILS.build(cfg)
