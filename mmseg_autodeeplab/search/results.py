@@ -47,13 +47,6 @@ class Search(NamedTuple):
     architecture: Optional[Architecture]  # the last one
     checkpoint: Optional[str]  # the newest one
 
-    @property
-    def iterations(self) -> int:
-        """How many are known to be done."""
-        steps = [line['step'] for line in self.scalars]
-        steps += [record.iteration for record in self.records]
-        return max(steps, default=0)
-
     def curve(self, name: str) -> Points:
         """A scalar over iterations, where it is a number."""
         return [
@@ -128,12 +121,14 @@ def settings(search: Search) -> dict[str, str]:
     cfg, hook = search.config, search_hook_config(search.config)
     loader, backbone = cfg.train_dataloader, cfg.model.backbone
     dataset = loader.dataset
+    done = [line['step'] for line in search.scalars]
+    done += [record.iteration for record in search.records]
     shown = {
         'Config': config_name(search),
         'Work directory': search.work_dir,
         'Dataset': dataset.get('type'),
         'Data root': dataset.get('data_root'),
-        'Iterations': f'{search.iterations} of {cfg.train_cfg.max_iters}',
+        'Iterations': f'{max(done, default=0)} of {cfg.train_cfg.max_iters}',
         'Architecture updated from iteration': hook.get('begin', 0),
         'Batch size': loader.get('batch_size'),
         'Crop (pixels)': _size(cfg.model),

@@ -83,8 +83,10 @@ def retrain_config(
         _complete_evaluation(cfg)
     uncheck_pipelines(list(cfg.values()))
     cfg = Config(_as_text(cfg.to_dict()))
-    _complete_model(cfg.model)
-    _check_loop(cfg.train_cfg)
+    with _sentence('model cannot be built'):
+        _complete_model(cfg.model)
+    with _sentence('train_cfg cannot be built'):
+        _check_loop(cfg.train_cfg)
     return cfg, left_out
 
 
@@ -178,29 +180,27 @@ def _as_text(value):
 
 def _complete_model(model):
     """Fill in what follows from the path, and see that it can be built."""
-    with _sentence('model cannot be built'):
-        backbone = MODELS.build(copy.deepcopy(model.backbone))
-        head = model.decode_head
-        if isinstance(backbone, AutoDeepLab) and is_a(
-            MODELS, head, AutoDeepLabHead
-        ):
-            head.setdefault('in_channels', list(backbone.out_channels))
-            # 12, 24, 36 at stride 8.
-            stride = RATES[backbone.arch.stages[-1].level]
-            head.setdefault('dilations', [96 // stride * k for k in (1, 2, 3)])
-        MODELS.build(copy.deepcopy(model))
+    backbone = MODELS.build(copy.deepcopy(model.backbone))
+    head = model.decode_head
+    is_ours = is_a(MODELS, head, AutoDeepLabHead)
+    if is_ours and isinstance(backbone, AutoDeepLab):
+        head.setdefault('in_channels', list(backbone.out_channels))
+        # 12, 24, 36 at stride 8.
+        rate = 96 // RATES[backbone.arch.stages[-1].level]
+        head.setdefault('dilations', [rate, 2 * rate, 3 * rate])
+    MODELS.build(copy.deepcopy(model))
 
 
 def _check_loop(cfg):
     """See that it takes its arguments, after the runner and the loader."""
-    with _sentence('train_cfg cannot be built'):
-        if 'type' not in cfg:
-            return  # MMEngine has a default.
-        loop = resolve(LOOPS, cfg.type)
-        if loop is None:
-            raise KeyError(f'{cfg.type} is not among loops')
-        arguments = {k: v for k, v in cfg.items() if k != 'type'}
-        inspect.signature(loop).bind(None, None, **arguments)
+    arguments = dict(cfg)
+    name = arguments.pop('type', None)
+    if name is None:
+        return  # MMEngine has a default.
+    loop = resolve(LOOPS, name)
+    if loop is None:
+        raise KeyError(f'{name} is not among loops')
+    inspect.signature(loop).bind(None, None, **arguments)
 
 
 @contextlib.contextmanager

@@ -94,9 +94,7 @@ class ArchSearchHook(Hook):
             self.arch_step.load_state_dict(resumed)
         else:
             _set_aside(runner)
-        versions = {
-            name: import_module(name).__version__ for name in LIBRARIES
-        }
+        versions = {key: import_module(key).__version__ for key in LIBRARIES}
         config = _config(runner)
         self._remember(runner, runner.iter, config=config, versions=versions)
 

@@ -126,10 +126,8 @@ class ArchStep:
         """See that all processes have the same architecture, bit by bit.
 
         Waits for all processes, and for the device. All of them come to the
-        same result, so none is left waiting for one that stopped.
-
-        Raises:
-            UserError: They have not, after so many iterations.
+        same result, a :class:`UserError` where they have not, so none is left
+        waiting for one that stopped.
         """
         values = torch.cat([p.detach().flatten() for p in self.params])
         # As bytes: what is not a number would differ from itself.

@@ -13,13 +13,9 @@ from ...errors import UserError
 class SearchEMA(ExponentialMovingAverage):
     """Average the weights of a supernet, and copy alphas and betas.
 
-    So validation, checkpoints and what is decoded from these have averaged
-    weights with the architecture that the search has come to.
-
-    Example:
-        >>> custom_hooks = [
-        ...     dict(type='ArchSearchHook'),
-        ...     dict(type='EMAHook', ema_type='SearchEMA', momentum=0.001)]
+    For ``EMAHook(ema_type='SearchEMA')``: validation, checkpoints and what is
+    decoded from these have averaged weights with the architecture that the
+    search has come to.
     """
 
     def update_parameters(self, model: nn.Module) -> None:

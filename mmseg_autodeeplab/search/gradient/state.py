@@ -17,22 +17,10 @@ STATE_VERSION = 3
 def part_b_stream(runner: Runner, position: int = 0) -> SampleStream:
     """The training loader once more, on part B, which the weights never see.
 
-    It begins behind ``position`` samples, counted over all processes.
-
-    Raises:
-        UserError: The training loader does not sample part A.
+    It begins behind ``position`` samples, counted over all processes. A
+    training loader that does not sample part A is a :class:`UserError`.
     """
-    sampler = _sampler(runner)
-    found = type(sampler).__name__
-    if isinstance(sampler, SplitInfiniteSampler):
-        found += f' of part {sampler.part}'
-    if found != 'SplitInfiniteSampler of part A':
-        raise UserError(
-            'ArchSearchHook trains the architecture on images that the '
-            'weights never see, but the sampler of train_dataloader is '
-            f'{found}; set train_dataloader.sampler to '
-            "dict(type='SplitInfiniteSampler')."
-        )
+    sampler = _part_a(runner)
     cfg = copy.deepcopy(runner.cfg.train_dataloader)
     # Built already; its list of images may be long.
     cfg.dataset = sampler.dataset
@@ -46,28 +34,23 @@ def part_b_stream(runner: Runner, position: int = 0) -> SampleStream:
 def search_identity(runner: Runner) -> dict:
     """What must not change when a search is resumed: space and split."""
     alphas, betas = search_backbone(bare_model(runner)).arch_parameters()
-    identity = dict(
-        num_layers=len(betas),
-        num_blocks=num_blocks_of(len(alphas)),
-        primitives=list(PRIMITIVES),
-    )
-    sampler = _sampler(runner)
-    if isinstance(sampler, SplitInfiniteSampler):
-        total, own = len(sampler.dataset), len(sampler)
-        in_a = own if sampler.part == 'A' else total - own
-        identity['number of images in part A'] = in_a
-        identity['number of images in part B'] = total - in_a
-        identity['split_id'] = sampler.split_id
-    return identity
+    sampler = _part_a(runner)
+    in_a, in_both = len(sampler), len(sampler.dataset)
+    return {
+        'num_layers': len(betas),
+        'num_blocks': num_blocks_of(len(alphas)),
+        'primitives': list(PRIMITIVES),
+        'number of images in part A': in_a,
+        'number of images in part B': in_both - in_a,
+        'split_id': sampler.split_id,
+    }
 
 
 def state_to_resume(runner: Runner, checkpoint: dict) -> dict:
     """The state of this search in a checkpoint, as this version writes it.
 
-    MMEngine would leave out parameters that do not fit, and go on.
-
-    Raises:
-        UserError: It is not of this search, or of a version that is not read.
+    One of another search, or of a version that is not read, is a
+    :class:`UserError`; MMEngine would leave out what does not fit, and go on.
     """
     if STATE_KEY not in checkpoint:
         raise UserError(
@@ -108,7 +91,18 @@ def state_to_resume(runner: Runner, checkpoint: dict) -> dict:
     return state
 
 
-def _sampler(runner):
-    """That of the config, which our loop wraps, and MMEngine's does not."""
+def _part_a(runner):
+    """The sampler, which our loop wraps, and MMEngine's does not."""
     sampler = runner.train_dataloader.sampler
-    return getattr(sampler, 'sampler', sampler)
+    sampler = getattr(sampler, 'sampler', sampler)
+    found = type(sampler).__name__
+    if isinstance(sampler, SplitInfiniteSampler):
+        found += f' of part {sampler.part}'
+    if found != 'SplitInfiniteSampler of part A':
+        raise UserError(
+            'ArchSearchHook trains the architecture on images that the '
+            'weights never see, but the sampler of train_dataloader is '
+            f'{found}; set train_dataloader.sampler to '
+            "dict(type='SplitInfiniteSampler')."
+        )
+    return sampler

@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Optional
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,16 +28,6 @@ class ArchTerm:
     Attributes:
         name (str): Of the addend in the log; it has ``loss`` in it, as all
             losses of MMEngine have. No two terms of a search share it.
-
-    Example:
-        >>> @TASK_UTILS.register_module()
-        ... class EntropyTerm(ArchTerm):
-        ...     name = 'arch_entropy_loss'
-        ...
-        ...     def __call__(self, alphas, betas):
-        ...         p = alphas.softmax(-1)
-        ...         return -0.01 * (p * p.log()).sum(-1).mean()
-        >>> ArchSearchHook(terms=[dict(type='EntropyTerm')])
     """
 
     name = ''
@@ -101,9 +91,6 @@ class CostTerm(ArchTerm):
         shape (Sequence[int]): Height and width of the image, in pixels.
         filter_multiplier, stem_channels (int): Of the derived network.
         in_channels (int): Of the image.
-
-    Raises:
-        UserError: A value makes no sense.
     """
 
     name = 'arch_cost_loss'
@@ -166,14 +153,8 @@ class CostTerm(ArchTerm):
         return dict(decoded_cost=round(cost))
 
 
-def build_terms(
-    terms: Sequence[dict], cost: Optional[dict] = None
-) -> list[ArchTerm]:
-    """Build ``ArchSearchHook.terms``, or the one term of its ``cost``.
-
-    Raises:
-        UserError: A config makes no sense, or two terms have one name.
-    """
+def build_terms(terms: Any, cost: Any = None) -> list[ArchTerm]:
+    """Build ``ArchSearchHook.terms``, or the one term of its ``cost``."""
     if cost is not None:
         if terms:
             raise UserError(
