@@ -14,21 +14,16 @@ from ..errors import UserError
 from . import history
 from .gradient import ArchSearchHook
 
+# What is shown, by the names in the log and in the legend.
+LOSSES = dict(loss='weights, part A', arch_loss='architecture, part B')
+ENTROPIES = dict(alpha_entropy='alphas', beta_entropy='betas')
+COST = dict(expected_cost='see the cost term above')
 CHANGES = dict(changed_connections='connections', changed_layers='layers')
-# What is shown: title, unit, names in the log and in the legend.
 CURVES = (
-    (
-        'Losses',
-        'loss',
-        dict(loss='weights, part A', arch_loss='architecture, part B'),
-    ),
+    ('Losses', 'loss', LOSSES),
     ('Validation', 'mIoU (%)', dict(mIoU='mIoU')),
-    ('Entropies', 'nats', dict(alpha_entropy='alphas', beta_entropy='betas')),
-    (
-        'Expected cost',
-        'multiply-adds or parameters',
-        dict(expected_cost='see the cost term above'),
-    ),
+    ('Entropies', 'nats', ENTROPIES),
+    ('Expected cost', 'multiply-adds or parameters', COST),
     ('Choices changed since the time before', 'count', CHANGES),
 )
 

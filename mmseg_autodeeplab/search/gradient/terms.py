@@ -60,14 +60,12 @@ def _is_size(value):
 
 NUMBER = partial(_is_positive, kinds=(int, float)), 'a positive number'
 INTEGER = _is_positive, 'a positive integer'
+QUANTITIES = ' or '.join(map(repr, arch.QUANTITIES))
 # What the arguments of a CostTerm may be, and how an error says so.
 ALLOWED = dict(
     target=NUMBER,
     weight=NUMBER,
-    quantity=(
-        arch.QUANTITIES.__contains__,
-        ' or '.join(map(repr, arch.QUANTITIES)),
-    ),
+    quantity=(arch.QUANTITIES.__contains__, QUANTITIES),
     shape=(_is_size, 'the height and width of an image'),
     filter_multiplier=INTEGER,
     stem_channels=INTEGER,
