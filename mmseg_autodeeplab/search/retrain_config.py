@@ -159,7 +159,7 @@ def _differences(given, usual, carried, prefix=''):
 def _complete_evaluation(cfg):
     """No loop without a loader; mmseg.apis read the variable."""
     for part in ('val', 'test'):
-        dataset = loader = cfg.get(f'{part}_dataloader')
+        dataset = loader = cfg.setdefault(f'{part}_dataloader', None)
         cfg[f'{part}_cfg'] = loader and cfg[f'{part}_cfg']
         while dataset and 'pipeline' not in dataset:  # A wrapper.
             dataset = (dataset.get('datasets') or [dataset.get('dataset')])[0]
