@@ -24,7 +24,7 @@ from torch import nn
 
 from ..errors import UserError
 from ..models.complexity import count_multiply_adds, count_parameters
-from ..search.hook_config import search_hook_config
+from ..search.results import search_hook_config
 from .measurement import PeakMemory, seconds
 
 HALVES = ('weights', 'arch')

@@ -1,125 +1,68 @@
 """What a search has left in its work directory, and what that says."""
 
-import dataclasses
-import functools
 import glob
 import math
 import os.path as osp
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from mmengine.config import Config
+from mmseg.registry import HOOKS
 
-from ..arch import (
-    QUANTITIES,
-    Architecture,
-    cost_tables,
-    expected_cost,
-    one_hot,
-)
+from ..arch import Architecture, cost_tables, expected_cost, one_hot
+from ..compat.registry import is_a
 from ..errors import UserError
-from .history import (
-    ARCHITECTURE_FILE,
-    Record,
-    count_changes,
-    read_history,
-    read_json_lines,
-)
-from .hook_config import search_hook_config
+from . import history
+from .gradient import ArchSearchHook
 
-# What is shown: title, unit, names in the log and in the legend. What has
-# changed is not from the log, but from the history.
+# What is shown, by the names in the log and in the legend.
+LOSSES = dict(loss='weights, part A', arch_loss='architecture, part B')
+ENTROPIES = dict(alpha_entropy='alphas', beta_entropy='betas')
+COST = dict(expected_cost='see the cost term above')
+CHANGES = dict(changed_connections='connections', changed_layers='layers')
 CURVES = (
-    (
-        'Losses',
-        'loss',
-        dict(loss='weights, part A', arch_loss='architecture, part B'),
-    ),
+    ('Losses', 'loss', LOSSES),
     ('Validation', 'mIoU (%)', dict(mIoU='mIoU')),
-    (
-        'Entropies',
-        'nats',
-        dict(alpha_entropy='alphas', beta_entropy='betas'),
-    ),
-    (
-        'Expected cost',
-        'multiply-adds or parameters',
-        dict(expected_cost='see the cost term above'),
-    ),
-    (
-        'Choices changed since the time before',
-        'count',
-        dict(changed_connections='connections', changed_layers='layers'),
-    ),
+    ('Entropies', 'nats', ENTROPIES),
+    ('Expected cost', 'multiply-adds or parameters', COST),
+    ('Choices changed since the time before', 'count', CHANGES),
 )
-
-CHANGES = ('changed_connections', 'changed_layers')
 
 Points = list[tuple[float, float]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """What a work directory tells of a search.
-
-    Attributes:
-        work_dir (str): The directory.
-        config (Config): The config of the last run.
-        runs (list[str]): Names of the runs, from first to last.
-        scalars (list[dict]): Lines of the log, each with its ``step``.
-        records (list[Record]): Alphas and betas over time.
-        architecture (Architecture, optional): The last one.
-        checkpoint (str, optional): The newest one.
-    """
+class Search(NamedTuple):
+    """What a work directory tells of a search."""
 
     work_dir: str
-    config: Config
-    runs: list[str]
-    scalars: list[dict]
-    records: list[Record]
-    architecture: Optional[Architecture]
-    checkpoint: Optional[str]
-
-    @functools.cached_property
-    def _changes(self) -> list[tuple[int, tuple[int, int]]]:
-        """Iterations, and what is decoded otherwise than the time before."""
-        decoded = [record.architecture for record in self.records]
-        return [
-            (record.iteration, count_changes(before, after))
-            for record, before, after in zip(
-                self.records[1:], decoded, decoded[1:]
-            )
-        ]
-
-    @property
-    def iterations(self) -> int:
-        """How many are known to be done."""
-        steps = [line['step'] for line in self.scalars]
-        steps += [record.iteration for record in self.records]
-        return max(steps, default=0)
+    config: Config  # of the last run
+    runs: list[str]  # their names, from first to last
+    scalars: list[dict]  # lines of the log, each with its `step`
+    records: list[history.Record]
+    changes: list[dict]  # like scalars, of what is decoded otherwise
+    architecture: Optional[Architecture]  # the last one
+    checkpoint: Optional[str]  # the newest one
 
     def curve(self, name: str) -> Points:
         """A scalar over iterations, where it is a number."""
-        if name in CHANGES:
-            place = CHANGES.index(name)
-            return [(step, both[place]) for step, both in self._changes]
         return [
             (line['step'], line[name])
-            for line in self.scalars
+            for line in (self.changes if name in CHANGES else self.scalars)
             if math.isfinite(line.get(name, math.nan))
         ]
+
+
+def search_hook_config(cfg: Config) -> Optional[dict]:
+    """The first ``ArchSearchHook``, or one derived from it, of a config."""
+    hooks = list(cfg.get('custom_hooks') or [])
+    hooks += (cfg.get('default_hooks') or {}).values()
+    return next((h for h in hooks if is_a(HOOKS, h, ArchSearchHook)), None)
 
 
 def read_search(work_dir: str) -> Search:
     """Read what a search, running or not, has written so far.
 
-    Args:
-        work_dir (str): Its work directory.
-
-    Returns:
-        Search: What was found.
-
     Raises:
-        UserError: If no run in there has an ``ArchSearchHook``.
+        UserError: No run in there has an ``ArchSearchHook``.
     """
     configs = {}
     for file in sorted(glob.glob(osp.join(work_dir, '*/vis_data/config.py'))):
@@ -134,24 +77,22 @@ def read_search(work_dir: str) -> Search:
         )
     scalars: list[dict] = []
     for folder in configs:
-        lines = [
-            line
-            for line in read_json_lines(osp.join(folder, 'scalars.json'))
-            if 'step' in line
-        ]
-        if lines:
-            # A resumed run goes through some iterations once more.
-            begin = lines[0]['step']
-            scalars = [line for line in scalars if line['step'] < begin]
-        scalars += lines
+        lines = history.read_json_lines(osp.join(folder, 'scalars.json'))
+        lines = [line for line in lines if 'step' in line]
+        # A resumed run goes through some iterations once more.
+        begin = lines[0]['step'] if lines else math.inf
+        scalars = [line for line in scalars if line['step'] < begin] + lines
 
-    records = read_history(work_dir)
-    file = osp.join(work_dir, ARCHITECTURE_FILE)
-    architecture = None
-    if records:
-        architecture = records[-1].architecture
-    elif osp.exists(file):
-        architecture = Architecture.load(file)
+    records = history.read_history(work_dir)
+    decoded = [record.architecture for record in records]
+    counts = map(history.count_changes, decoded, decoded[1:])
+    changes = [
+        dict(zip(CHANGES, pair), step=record.iteration)
+        for record, pair in zip(records[1:], counts)
+    ]
+    file = osp.join(work_dir, history.ARCHITECTURE_FILE)
+    if not decoded and osp.exists(file):
+        decoded = [Architecture.load(file)]
     checkpoints = glob.glob(osp.join(work_dir, 'iter_*.pth'))
     return Search(
         work_dir,
@@ -159,15 +100,15 @@ def read_search(work_dir: str) -> Search:
         [osp.basename(osp.dirname(folder)) for folder in configs],
         scalars,
         records,
-        architecture,
+        changes,
+        decoded[-1] if decoded else None,
         max(checkpoints, key=osp.getmtime, default=None),
     )
 
 
 def config_name(search: Search) -> str:
     """The file name of the config, as far as it is known."""
-    names = [record.notes.get('config') for record in search.records]
-    return next(filter(None, reversed(names)), '') or 'a config without name'
+    return _last_note(search, 'config') or 'a config without name'
 
 
 def settings(search: Search) -> dict[str, str]:
@@ -175,15 +116,17 @@ def settings(search: Search) -> dict[str, str]:
     cfg, hook = search.config, search_hook_config(search.config)
     loader, backbone = cfg.train_dataloader, cfg.model.backbone
     dataset = loader.dataset
+    done = [line['step'] for line in search.scalars]
+    done += [record.iteration for record in search.records]
     shown = {
         'Config': config_name(search),
         'Work directory': search.work_dir,
         'Dataset': dataset.get('type'),
         'Data root': dataset.get('data_root'),
-        'Iterations': f'{search.iterations} of {cfg.train_cfg.max_iters}',
+        'Iterations': f'{max(done, default=0)} of {cfg.train_cfg.max_iters}',
         'Architecture updated from iteration': hook.get('begin', 0),
         'Batch size': loader.get('batch_size'),
-        'Crop (pixels)': cfg.model.get('data_preprocessor', {}).get('size'),
+        'Crop (pixels)': _size(cfg.model),
         'Layers, L': backbone.get('num_layers'),
         'Blocks per cell, B': backbone.get('num_blocks'),
         'Filter multiplier, F': backbone.get('filter_multiplier'),
@@ -193,13 +136,59 @@ def settings(search: Search) -> dict[str, str]:
         'Terms of the loss': hook.get('terms'),
         'Seed': cfg.get('randomness', {}).get('seed'),
         'Runs': ', '.join(search.runs),
+        'Versions': _last_note(search, 'versions'),
     }
-    for record in reversed(search.records):
-        if 'versions' in record.notes:
-            versions = record.notes['versions'].items()
-            shown['Versions'] = ', '.join(f'{k} {v}' for k, v in versions)
-            break
     return {key: _text(v) for key, v in shown.items() if v is not None}
+
+
+def latest(search: Search) -> dict[str, str]:
+    """The last values of what the curves show."""
+    points = {
+        f'{title}: {label}': curve[-1]
+        for title, _, names in CURVES
+        for name, label in names.items()
+        if (curve := search.curve(name))
+    }
+    if miou := search.curve('mIoU'):
+        points['Validation: best mIoU'] = max(miou, key=lambda point: point[1])
+    return {
+        label: f'{value:.5g} (iteration {step})'
+        for label, (step, value) in points.items()
+    }
+
+
+def derived_cost(search: Search) -> dict[str, str]:
+    """Parameters and multiply-adds of the derived network's backbone."""
+    architecture = search.architecture
+    model = search.config.get('retrain', {}).get('model', {})
+    # Or the paper's.
+    shape = _size(model) or _size(search.config.model) or (1025, 2049)
+    # Where the config says nothing, both have the published network's.
+    widths = {
+        key: value
+        for key, value in model.get('backbone', {}).items()
+        if key in ('filter_multiplier', 'stem_channels')
+    }
+
+    def cost(quantity):
+        size = architecture.num_blocks, architecture.num_layers
+        tables = cost_tables(*size, quantity, shape, **widths)
+        return f'{round(expected_cost(tables, *one_hot(architecture))):,}'
+
+    at = f'at {_text(shape)} pixels, backbone without head'
+    return {
+        'Parameters, backbone without head': cost('parameters'),
+        f'Multiply-adds {at}': cost('multiply_adds'),
+    }
+
+
+def _last_note(search, name):
+    notes = [record.notes.get(name) for record in search.records]
+    return next(filter(None, reversed(notes)), None)
+
+
+def _size(model):
+    return model.get('data_preprocessor', {}).get('size')
 
 
 def _text(value: Any) -> str:
@@ -209,57 +198,3 @@ def _text(value: Any) -> str:
         separator = '; ' if any(isinstance(v, dict) for v in value) else ' × '
         return separator.join(map(_text, value))
     return str(value)
-
-
-def latest(search: Search) -> dict[str, str]:
-    """The last values of what the curves show."""
-    shown = {}
-    for title, _, names in CURVES:
-        for name, label in names.items():
-            points = search.curve(name)
-            if points:
-                step, value = points[-1]
-                shown[f'{title}: {label}'] = f'{value:.5g} (iteration {step})'
-    miou = search.curve('mIoU')
-    if miou:
-        step, value = max(miou, key=lambda point: point[1])
-        shown['Validation: best mIoU'] = f'{value:.5g} (iteration {step})'
-    return shown
-
-
-def derived_cost(search: Search) -> dict[str, str]:
-    """Parameters and multiply-adds of the derived network's backbone."""
-    architecture = search.architecture
-    model = search.config.get('retrain', {}).get('model', {})
-    backbone = model.get('backbone', {})
-    searched = search.config.model.get('data_preprocessor', {}).get('size')
-    shape = model.get('data_preprocessor', {}).get('size') or searched
-    shape = shape or (1025, 2049)  # the paper's
-    # Where the config says nothing, both have the published network's.
-    widths = {
-        key: backbone[key]
-        for key in ('filter_multiplier', 'stem_channels')
-        if key in backbone
-    }
-    multiply_adds, parameters = (
-        round(
-            expected_cost(
-                cost_tables(
-                    architecture.num_blocks,
-                    architecture.num_layers,
-                    quantity,
-                    shape,
-                    **widths,
-                ),
-                *one_hot(architecture),
-            )
-        )
-        for quantity in QUANTITIES
-    )
-    pixels = _text(shape)
-    return {
-        'Parameters, backbone without head': f'{parameters:,}',
-        f'Multiply-adds at {pixels} pixels, backbone without head': (
-            f'{multiply_adds:,}'
-        ),
-    }

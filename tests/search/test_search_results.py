@@ -6,8 +6,11 @@ from search_files import write_run
 
 from mmseg_autodeeplab.search.gradient import ArchSearchHook
 from mmseg_autodeeplab.search.history import count_changes
-from mmseg_autodeeplab.search.hook_config import search_hook_config
-from mmseg_autodeeplab.search.results import read_search, settings
+from mmseg_autodeeplab.search.results import (
+    read_search,
+    search_hook_config,
+    settings,
+)
 
 PATH = 'mmseg_autodeeplab.search.gradient.arch_search_hook.ArchSearchHook'
 

@@ -1,9 +1,11 @@
 """The architecture step of each search iteration."""
 
 import datetime
+import os
 import os.path as osp
 from collections.abc import Sequence
-from typing import Any, Optional
+from importlib import import_module
+from typing import Optional
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -15,12 +17,14 @@ from torch import nn
 from ...compat.runner import is_resuming
 from ...engine import bare_model, checkpoint_is_due, finite_loss_hooks
 from ...errors import UserError
-from .. import history
+from ..history import ARCHITECTURE_FILE, append_record
+from . import state
 from .arch_step import OPTIMIZER, ArchStep
-from .part_b import part_b_stream
 from .search_ema import refuse_other_averages
-from .state import STATE_KEY, STATE_VERSION, search_identity, state_to_resume
 from .terms import build_terms
+
+# Whose versions the history has.
+LIBRARIES = ('mmseg_autodeeplab', 'torch', 'mmengine', 'mmcv', 'mmseg')
 
 
 @HOOKS.register_module()
@@ -33,28 +37,21 @@ class ArchSearchHook(Hook):
     training loader must use a ``SplitInfiniteSampler`` of part A; the loader
     of part B is a copy of it.
 
-    The log has ``arch_loss``, the segmentation loss on part B, each term of
-    ``terms`` by its name, and ``arch_lr``; what is minimised is the sum of
-    ``arch_loss`` and the terms. As they stand after the step, it has
-    ``alpha_entropy`` and ``beta_entropy`` (nats) and what the terms measure.
-
-    The work directory gets ``architecture.json``, the decoded architecture,
-    and ``arch_history.jsonl``, the alphas and betas over time, which
-    ``tools/analysis_tools/search_report.py`` reads.
+    The log has ``arch_loss``, the segmentation loss on part B, each term by
+    its name, and ``arch_lr``; as they stand after the step, ``alpha_entropy``
+    and ``beta_entropy`` (nats) and what the terms measure. The work directory
+    gets ``architecture.json``, the decoded architecture, and
+    ``arch_history.jsonl``, the alphas and betas over time.
 
     Args:
-        begin (int): First iteration, counted from 0, that updates the
-            architecture. Defaults to 0.
+        begin (int): First iteration, from 0, that updates the architecture.
         interval (int): Iterations between two times that both files are
-            written and the decoded architecture is logged. The end of the
-            search is always one. Defaults to 500.
-        optimizer (dict): Optimizer of the architecture. Defaults to the
-            paper's, Adam with lr 0.003 and weight decay 0.001.
+            written; the end of the search is always one.
+        optimizer (dict): Of the architecture. Defaults to the paper's, Adam
+            with lr 0.003 and weight decay 0.001.
         terms (Sequence[dict]): What joins the loss, such as
-            ``dict(type='CostTerm', target=100e9)``; see :class:`CostTerm` and
-            :class:`ArchTerm`. Defaults to none.
-        cost (dict, optional): The old spelling of one ``CostTerm``: its
-            arguments. Defaults to None.
+            ``dict(type='CostTerm', target=100e9)``; see :class:`ArchTerm`.
+        cost (dict, optional): Arguments of a ``CostTerm``: its old spelling.
     """
 
     # Before EMA, logger, schedulers and checkpoints of the same iteration.
@@ -75,11 +72,9 @@ class ArchSearchHook(Hook):
         self._resumed: Optional[dict] = None
         self._val_metrics: dict[str, float] = {}
 
-    def build_step(
-        self, model: nn.Module, optim_wrapper: OptimWrapper
-    ) -> ArchStep:
+    def build_step(self, model: nn.Module, wrapper: OptimWrapper) -> ArchStep:
         """Build the step, for a bare model and the weights' optimizer."""
-        return ArchStep(model, optim_wrapper, self.optimizer, self.terms)
+        return ArchStep(model, wrapper, self.optimizer, self.terms)
 
     def before_train(self, runner: Runner) -> None:
         """Build the step and the stream of part B, where they are to go on."""
@@ -91,49 +86,36 @@ class ArchSearchHook(Hook):
                 'train_cfg.max_iters.'
             )
         refuse_other_averages(runner)
-        self.arch_step = self.build_step(
-            bare_model(runner), runner.optim_wrapper
-        )
-        state = self._resumed or dict(position=0)
-        self.stream = part_b_stream(runner, state['position'])
+        model = bare_model(runner)
+        self.arch_step = self.build_step(model, runner.optim_wrapper)
+        resumed = self._resumed or dict(position=0)
+        self.stream = state.part_b_stream(runner, resumed['position'])
         if self._resumed:
-            self.arch_step.load_state_dict(state)
+            self.arch_step.load_state_dict(resumed)
         else:
-            history.set_aside(runner)
-        self._remember(
-            runner,
-            runner.iter,
-            config=_config(runner),
-            versions=history.library_versions(),
-        )
+            _set_aside(runner)
+        versions = {key: import_module(key).__version__ for key in LIBRARIES}
+        config = _config(runner)
+        self._remember(runner, runner.iter, config=config, versions=versions)
 
-    def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Optional[dict] = None,
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Take the architecture step; log and write at the intervals."""
         if runner.iter >= self.begin:
-            batch = next(self.stream)
-            losses = self.arch_step.step(batch)
+            batch, arch_step = next(self.stream), self.arch_step
+            losses = arch_step.step(batch)
             for guard in finite_loss_hooks(runner):
                 guard.check(runner, 'architecture', losses, batch)
-            measures = self.arch_step.measures()
-            logged = dict(losses, arch_lr=self.arch_step.lr, **measures)
-            for name, value in logged.items():
+            losses.update(arch_step.measures(), arch_lr=arch_step.lr)
+            for name, value in losses.items():
                 runner.message_hub.update_scalar(f'train/{name}', value)
         if self.every_n_train_iters(runner, self.interval):
             self._snapshot(runner, runner.iter + 1)
         if checkpoint_is_due(runner):
             self.arch_step.check_agreement(runner.iter + 1)
 
-    def after_val_epoch(
-        self, runner: Runner, metrics: Optional[dict[str, float]] = None
-    ) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Remember the metrics for the provenance of snapshots."""
-        self._val_metrics = {k: float(v) for k, v in (metrics or {}).items()}
+        self._val_metrics = {k: float(v) for k, v in metrics.items()}
 
     def after_train(self, runner: Runner) -> None:
         """Write the final architecture."""
@@ -141,29 +123,25 @@ class ArchSearchHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the state of the step and the position in part B."""
-        checkpoint[STATE_KEY] = dict(
+        checkpoint[state.STATE_KEY] = dict(
             self.arch_step.state_dict(),
-            version=STATE_VERSION,
+            version=state.STATE_VERSION,
             position=self.stream.position,
-            identity=search_identity(runner),
+            identity=state.search_identity(runner),
         )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the state of a search that is resumed until training begins.
-
-        Raises:
-            UserError: It is of another search, or of another version.
-        """
+        """Keep the state of a search that is resumed; refuse another's."""
         if is_resuming(runner):
-            self._resumed = state_to_resume(runner, checkpoint)
+            self._resumed = state.state_to_resume(runner, checkpoint)
 
     @master_only
-    def _remember(self, runner: Runner, iteration: int, **notes: Any) -> None:
+    def _remember(self, runner, iteration, **notes):
         arrays = self.arch_step.arrays()
-        history.append_record(runner.work_dir, iteration, *arrays, **notes)
+        append_record(runner.work_dir, iteration, *arrays, **notes)
 
     @master_only
-    def _snapshot(self, runner: Runner, iteration: int) -> None:
+    def _snapshot(self, runner, iteration):
         self._remember(runner, iteration)
         architecture = self.arch_step.backbone.architecture()
         metrics = dict(self._val_metrics, **self.arch_step.measures())
@@ -175,7 +153,7 @@ class ArchSearchHook(Hook):
             date=datetime.datetime.now().isoformat(timespec='seconds'),
             metrics=metrics,
         )
-        architecture.dump(osp.join(runner.work_dir, history.ARCHITECTURE_FILE))
+        architecture.dump(osp.join(runner.work_dir, ARCHITECTURE_FILE))
         runner.logger.info(
             f'Architecture after {iteration} iterations:\n'
             f'{architecture.describe()}'
@@ -190,5 +168,18 @@ class ArchSearchHook(Hook):
             )
 
 
-def _config(runner: Runner) -> str:
+def _config(runner):
     return osp.basename(runner.cfg.filename or '')
+
+
+@master_only
+def _set_aside(runner):
+    """Rename the architecture of an earlier search in the work directory."""
+    file = osp.join(runner.work_dir, ARCHITECTURE_FILE)
+    if osp.exists(file):
+        written = datetime.datetime.fromtimestamp(osp.getmtime(file))
+        aside = file.replace('.json', f'_{written:%Y%m%d_%H%M%S}.json')
+        os.rename(file, aside)
+        runner.logger.info(
+            f'The {ARCHITECTURE_FILE} of an earlier search is now {aside}.'
+        )

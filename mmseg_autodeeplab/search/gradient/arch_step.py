@@ -1,6 +1,6 @@
 """The step on the architecture: an object that needs no runner."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -25,26 +25,16 @@ class ArchStep:
     architecture parameters are computed, on the bare model, and averaged over
     the processes. Outside of the step these parameters need no gradient, so
     neither the optimizer of the weights nor a data-parallel wrapper sees
-    them. The batch passes through the model as its mode is; in training mode
-    it moves batch norm's running statistics.
+    them. In training mode, the batch moves batch norm's running statistics.
 
     Args:
-        model (nn.Module): The segmentor, on its device and without a wrapper,
-            which would reduce or miss gradients of the weights. Its backbone
-            has ``arch_parameters()`` and ``architecture()``.
+        model (nn.Module): The segmentor, on its device and without a wrapper.
+            Its ``backbone`` has ``arch_parameters()``, here ``params``, and
+            ``architecture()``; otherwise it is refused as a UserError.
         optim_wrapper (OptimWrapper): That of the weights, for its autocast.
             Where that is of fp16, the step has a loss scaler of its own,
             since sharing would update the weights' scale twice.
-        optimizer (dict): Config of the architecture's optimizer. Defaults to
-            the paper's, Adam with lr 0.003 and weight decay 0.001.
-        terms (Sequence[ArchTerm]): What joins the loss. Defaults to none.
-
-    Raises:
-        UserError: The model is no supernet.
-
-    Attributes:
-        backbone (nn.Module): The supernet.
-        params (list[nn.Parameter]): Alphas and betas.
+        optimizer (dict): Config of the architecture's optimizer.
         terms (Sequence[ArchTerm]): What joins the loss.
     """
 
@@ -57,7 +47,7 @@ class ArchStep:
     ) -> None:
         self.backbone = search_backbone(model)
         self.params = self.backbone.arch_parameters()
-        self.terms = terms
+        self._terms = terms
         self._model = model
         self._autocast = optim_wrapper.optim_context
         self._optimizer = OPTIMIZERS.build(dict(optimizer, params=self.params))
@@ -76,10 +66,7 @@ class ArchStep:
         return self._optimizer.param_groups[0]['lr']
 
     def step(self, batch: dict) -> dict[str, Tensor]:
-        """Take one step.
-
-        Args:
-            batch (dict): As it comes out of the loader.
+        """Take one step on a batch, as it comes out of the loader.
 
         Returns:
             dict[str, Tensor]: The addends of the loss by their names in the
@@ -91,7 +78,7 @@ class ArchStep:
                 data = model.data_preprocessor(batch, True)
                 loss, _ = model.parse_losses(model(**data, mode='loss'))
             losses = dict(arch_loss=loss)
-            for term in self.terms:
+            for term in self._terms:
                 # Outside of autocast: half precision ends at 65504.
                 losses[term.name] = term(*params)
             total = sum(losses.values())
@@ -116,11 +103,9 @@ class ArchStep:
     def measures(self) -> dict[str, float]:
         """The entropies in nats, and what the terms measure."""
         alphas, betas = self.arrays()
-        measures = dict(
-            alpha_entropy=alpha_entropy(alphas),
-            beta_entropy=beta_entropy(betas),
-        )
-        for term in self.terms:
+        measures = dict(alpha_entropy=alpha_entropy(alphas))
+        measures['beta_entropy'] = beta_entropy(betas)
+        for term in self._terms:
             measures.update(term.measures(alphas, betas))
         return measures
 
@@ -132,51 +117,37 @@ class ArchStep:
         return state
 
     def load_state_dict(self, state: dict) -> None:
-        """Go back to a state.
-
-        Args:
-            state (dict): As of :meth:`state_dict`; what else is in it is left
-                alone.
-        """
+        """Go back to a state; what else is in it is left alone."""
         self._optimizer.load_state_dict(state['optimizer'])
         if self._scaler is not None and 'scaler' in state:
             self._scaler.load_state_dict(state['scaler'])
 
     def check_agreement(self, iteration: int) -> None:
-        """Compare the architecture of every process with that of the first.
+        """See that all processes have the same architecture, bit by bit.
 
         Waits for all processes, and for the device. All of them come to the
-        same result, so none is left waiting for one that stopped.
-
-        Args:
-            iteration (int): Iterations done, for the message.
-
-        Raises:
-            UserError: They are not the same, bit by bit.
+        same result, a :class:`UserError` where they have not, so none is left
+        waiting for one that stopped.
         """
         values = torch.cat([p.detach().flatten() for p in self.params])
         # As bytes: what is not a number would differ from itself.
         first, *others = all_gather(values.view(torch.uint8))
-        differing = [
+        ranks = [
             str(rank)
             for rank, other in enumerate(others, 1)
             if not torch.equal(first, other)
         ]
-        if differing:
+        if ranks:
             raise UserError(
                 f'After {iteration} iterations, alphas and betas on rank '
-                f'{", ".join(differing)} are not those on rank 0; make sure '
+                f'{", ".join(ranks)} are not those on rank 0; make sure '
                 'that nothing but ArchSearchHook changes them, and resume '
                 'from the checkpoint before.'
             )
 
 
 def search_backbone(model: nn.Module) -> nn.Module:
-    """The supernet in a segmentor.
-
-    Raises:
-        UserError: It has none.
-    """
+    """The supernet in a segmentor; a :class:`UserError` if it has none."""
     backbone = getattr(model, 'backbone', None)
     for method in ('arch_parameters', 'architecture'):
         if not hasattr(backbone, method):
@@ -189,19 +160,18 @@ def search_backbone(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _differentiating(
-    params: list[nn.Parameter], model: nn.Module
-) -> Iterator[None]:
+def _differentiating(params, model):
     """Build graphs for these parameters alone, not for the weights."""
     weights = [p for p in model.parameters() if p.requires_grad]
-    for weight in weights:
-        weight.requires_grad_(False)
-    for param in params:
-        param.requires_grad_(True)
+
+    def differentiate(needed):
+        for param in params:
+            param.requires_grad_(needed)
+        for weight in weights:
+            weight.requires_grad_(not needed)
+
+    differentiate(True)
     try:
         yield
     finally:
-        for param in params:
-            param.requires_grad_(False)
-        for weight in weights:
-            weight.requires_grad_(True)
+        differentiate(False)

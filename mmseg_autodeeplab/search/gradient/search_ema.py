@@ -11,17 +11,11 @@ from ...errors import UserError
 
 @MODELS.register_module()
 class SearchEMA(ExponentialMovingAverage):
-    """Average the weights of a supernet, but not its architecture.
+    """Average the weights of a supernet, and copy alphas and betas.
 
-    Alphas and betas are copied as they are. So validation, checkpoints and
-    what is decoded from these have averaged weights with the architecture
-    that the search has come to. Arguments are those of MMEngine's
-    ``ExponentialMovingAverage``.
-
-    Example:
-        >>> custom_hooks = [
-        ...     dict(type='ArchSearchHook'),
-        ...     dict(type='EMAHook', ema_type='SearchEMA', momentum=0.001)]
+    For ``EMAHook(ema_type='SearchEMA')``: validation, checkpoints and what is
+    decoded from these have averaged weights with the architecture that the
+    search has come to.
     """
 
     def update_parameters(self, model: nn.Module) -> None:
@@ -35,11 +29,7 @@ class SearchEMA(ExponentialMovingAverage):
 
 
 def refuse_other_averages(runner: Runner) -> None:
-    """Refuse averages of the architecture.
-
-    Raises:
-        UserError: An ``EMAHook`` averages by other means than ``SearchEMA``.
-    """
+    """Raise a :class:`UserError` where an ``EMAHook`` averages otherwise."""
     for hook in runner.hooks:
         if isinstance(hook, EMAHook) and not isinstance(
             hook.ema_model, SearchEMA

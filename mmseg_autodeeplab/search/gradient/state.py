@@ -1,61 +1,56 @@
-"""What a checkpoint holds of a search: its state, and what it is about."""
+"""Where a search stands: in part B of the data, and in a checkpoint."""
 
-from typing import Any
+import copy
 
 from mmengine.runner import Runner
 
 from ...arch import PRIMITIVES, num_blocks_of
 from ...datasets import SplitInfiniteSampler
-from ...engine import bare_model
+from ...engine import SampleStream, bare_model, seeded_loader
 from ...errors import UserError
 from .arch_step import search_backbone
-from .part_b import train_sampler
 
 STATE_KEY = 'arch_search'
 STATE_VERSION = 3
 
 
-def search_identity(runner: Runner) -> dict[str, Any]:
-    """What must not change when a search is resumed.
+def part_b_stream(runner: Runner, position: int = 0) -> SampleStream:
+    """The training loader once more, on part B, which the weights never see.
 
-    Returns:
-        dict: Of search space and split, by the names in a message. Without
-        the split if the sampler is not a ``SplitInfiniteSampler``.
+    It begins behind ``position`` samples, counted over all processes. A
+    training loader that does not sample part A is a :class:`UserError`.
     """
+    sampler = _part_a(runner)
+    cfg = copy.deepcopy(runner.cfg.train_dataloader)
+    # Built already; its list of images may be long.
+    cfg.dataset = sampler.dataset
+    cfg.sampler.part = 'B'
+    # Another seed: with the same one, parts of equal size would be walked
+    # through in step.
+    loader = seeded_loader(cfg, part='B', seed=runner.seed + 1)
+    return SampleStream(loader, position)
+
+
+def search_identity(runner: Runner) -> dict:
+    """What must not change when a search is resumed: space and split."""
     alphas, betas = search_backbone(bare_model(runner)).arch_parameters()
-    sampler = train_sampler(runner)
-    identity = dict(
-        num_layers=len(betas),
-        num_blocks=num_blocks_of(len(alphas)),
-        primitives=list(PRIMITIVES),
-    )
-    if isinstance(sampler, SplitInfiniteSampler):
-        total, own = len(sampler.dataset), len(sampler)
-        in_a = own if sampler.part == 'A' else total - own
-        identity.update(
-            {
-                'number of images in part A': in_a,
-                'number of images in part B': total - in_a,
-                'split_id': sampler.split_id,
-            }
-        )
-    return identity
+    sampler = _part_a(runner)
+    in_a, in_both = len(sampler), len(sampler.dataset)
+    return {
+        'num_layers': len(betas),
+        'num_blocks': num_blocks_of(len(alphas)),
+        'primitives': list(PRIMITIVES),
+        'number of images in part A': in_a,
+        'number of images in part B': in_both - in_a,
+        'split_id': sampler.split_id,
+    }
 
 
 def state_to_resume(runner: Runner, checkpoint: dict) -> dict:
-    """The state of this search in a checkpoint.
+    """The state of this search in a checkpoint, as this version writes it.
 
-    MMEngine would leave out parameters that do not fit, and go on.
-
-    Args:
-        runner (Runner): That resumes.
-        checkpoint (dict): As it was loaded.
-
-    Returns:
-        dict: As this version writes it, whichever version wrote it.
-
-    Raises:
-        UserError: It is not of this search, or of a version that is not read.
+    One of another search, or of a version that is not read, is a
+    :class:`UserError`; MMEngine would leave out what does not fit, and go on.
     """
     if STATE_KEY not in checkpoint:
         raise UserError(
@@ -94,3 +89,20 @@ def state_to_resume(runner: Runner, checkpoint: dict) -> dict:
             'otherwise than they would have been.'
         )
     return state
+
+
+def _part_a(runner):
+    """The sampler, which our loop wraps, and MMEngine's does not."""
+    sampler = runner.train_dataloader.sampler
+    sampler = getattr(sampler, 'sampler', sampler)
+    found = type(sampler).__name__
+    if isinstance(sampler, SplitInfiniteSampler):
+        found += f' of part {sampler.part}'
+    if found != 'SplitInfiniteSampler of part A':
+        raise UserError(
+            'ArchSearchHook trains the architecture on images that the '
+            'weights never see, but the sampler of train_dataloader is '
+            f'{found}; set train_dataloader.sampler to '
+            "dict(type='SplitInfiniteSampler')."
+        )
+    return sampler

@@ -3,26 +3,16 @@
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, Optional
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from mmseg.registry import TASK_UTILS
 from torch import Tensor
 
-from ...arch import (
-    QUANTITIES,
-    AutoDeepLabArchitecture,
-    CostTables,
-    alpha_probabilities,
-    beta_probabilities,
-    cost_tables,
-    expected_cost,
-    num_blocks_of,
-    one_hot,
-    transition_mask,
-)
-from ...compat.registry import resolve
+from ... import arch
+from ...compat.registry import is_a, resolve
 from ...errors import UserError
 from ...models.layers import masked_softmax
 
@@ -32,72 +22,73 @@ class ArchTerm:
 
     A term of one's own derives from this class, is registered in
     ``mmseg.registry.TASK_UTILS``, and is listed in ``ArchSearchHook.terms``.
+    Alphas are of shape (edges, primitives) and betas of shape (L, 4, 3), both
+    before the softmax.
 
     Attributes:
         name (str): Of the addend in the log; it has ``loss`` in it, as all
             losses of MMEngine have. No two terms of a search share it.
-
-    Example:
-        >>> @TASK_UTILS.register_module()
-        ... class EntropyTerm(ArchTerm):
-        ...     name = 'arch_entropy_loss'
-        ...
-        ...     def __call__(self, alphas, betas):
-        ...         p = alphas.softmax(-1)
-        ...         return -0.01 * (p * p.log()).sum(-1).mean()
-        >>> ArchSearchHook(terms=[dict(type='EntropyTerm')])
     """
 
     name = ''
 
     def prepare(self, alphas: Tensor, betas: Tensor) -> None:
-        """Make ready, once, for parameters of these shapes and device.
-
-        Args:
-            alphas (Tensor): Shape (edges, primitives), before the softmax.
-            betas (Tensor): Shape (L, 4, 3), before the softmax.
-        """
+        """Make ready, once, for parameters of these shapes and device."""
 
     def __call__(self, alphas: Tensor, betas: Tensor) -> Tensor:
-        """The addend, a differentiable scalar; arguments as above."""
+        """The addend, a differentiable scalar."""
         raise NotImplementedError
 
-    def measures(
-        self, alphas: np.ndarray, betas: np.ndarray
-    ) -> dict[str, float]:
-        """What the log and ``architecture.json`` tell of the parameters."""
+    def measures(self, alphas: np.ndarray, betas: np.ndarray) -> dict:
+        """Numbers that the log and ``architecture.json`` tell of these."""
         return {}
 
-    def measures_of(
-        self, architecture: AutoDeepLabArchitecture
-    ) -> dict[str, float]:
-        """What ``architecture.json`` tells of the decoded architecture."""
+    def measures_of(self, architecture: arch.Architecture) -> dict:
+        """Numbers that ``architecture.json`` tells of what is decoded."""
         return {}
+
+
+def _is_positive(value, kinds=int):
+    is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    return is_number and 0 < value < math.inf
+
+
+def _is_size(value):
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+    return is_pair and all(map(_is_positive, value))
+
+
+NUMBER = partial(_is_positive, kinds=(int, float)), 'a positive number'
+INTEGER = _is_positive, 'a positive integer'
+QUANTITIES = ' or '.join(map(repr, arch.QUANTITIES))
+# What the arguments of a CostTerm may be, and how an error says so.
+ALLOWED = dict(
+    target=NUMBER,
+    weight=NUMBER,
+    quantity=(arch.QUANTITIES.__contains__, QUANTITIES),
+    shape=(_is_size, 'the height and width of an image'),
+    filter_multiplier=INTEGER,
+    stem_channels=INTEGER,
+    in_channels=INTEGER,
+)
 
 
 @TASK_UTILS.register_module()
 class CostTerm(ArchTerm):
     """Hold the search at a cost: ``weight * log(expected / target) ** 2``.
 
-    Expected is what the derived network's backbone, stem and cells, costs in
-    the mean over all paths under the betas, its cell relaxed under the
-    alphas; see :func:`mmseg_autodeeplab.arch.expected_cost`. The head is not
-    counted. The log has ``expected_cost``; ``architecture.json`` tells
-    ``decoded_cost``, too, what the decoded backbone costs.
+    Expected is the cost of the derived network's backbone, without the head,
+    under alphas and betas: :func:`mmseg_autodeeplab.arch.expected_cost`. The
+    log has ``expected_cost``; ``architecture.json`` tells ``decoded_cost``,
+    too, what the decoded backbone costs.
 
     Args:
         target (float): In multiply-adds or parameters.
-        weight (float): Defaults to 0.1.
-        quantity (str): ``'multiply_adds'`` or ``'parameters'``. Defaults to
-            ``'multiply_adds'``.
-        shape (Sequence[int]): Height and width in pixels of the image that is
-            counted for. Defaults to (1025, 2049).
-        filter_multiplier (int): Of the derived network. Defaults to 20.
-        stem_channels (int): Of the derived network. Defaults to 64.
-        in_channels (int): Of the images. Defaults to 3.
-
-    Raises:
-        UserError: A value makes no sense.
+        weight (float): Of the term.
+        quantity (str): ``'multiply_adds'`` or ``'parameters'``.
+        shape (Sequence[int]): Height and width of the image, in pixels.
+        filter_multiplier, stem_channels (int): Of the derived network.
+        in_channels (int): Of the image.
     """
 
     name = 'arch_cost_loss'
@@ -112,84 +103,56 @@ class CostTerm(ArchTerm):
         stem_channels: int = 64,
         in_channels: int = 3,
     ) -> None:
-        numbers = dict(target=target, weight=weight)
-        widths = dict(
+        self._counted = dict(
+            quantity=quantity,
+            shape=shape,
             filter_multiplier=filter_multiplier,
             stem_channels=stem_channels,
             in_channels=in_channels,
         )
-        for key, value in numbers.items():
-            if not _is_positive(value, (int, float)):
-                _refuse(key, value, 'a positive number')
-        for key, value in widths.items():
-            if not _is_positive(value, int):
-                _refuse(key, value, 'a positive integer')
-        if (
-            not isinstance(shape, (list, tuple))
-            or len(shape) != 2
-            or not all(_is_positive(n, int) for n in shape)
-        ):
-            _refuse('shape', shape, 'the height and width of an image')
-        if quantity not in QUANTITIES:
-            _refuse('quantity', quantity, ' or '.join(map(repr, QUANTITIES)))
+        values = dict(self._counted, target=target, weight=weight)
+        for key, (is_allowed, words) in ALLOWED.items():
+            if not is_allowed(values[key]):
+                raise UserError(
+                    f'CostTerm.{key} is {values[key]!r}, but must be {words}.'
+                )
         self.target = target
         self.weight = weight
-        self._counted = dict(quantity=quantity, shape=shape, **widths)
 
     def prepare(self, alphas: Tensor, betas: Tensor) -> None:
         """Count everything once."""
-        self._tables = cost_tables(
-            num_blocks_of(len(alphas)), len(betas), **self._counted
-        )
+        size = arch.num_blocks_of(len(alphas)), len(betas)
+        self._tables = arch.cost_tables(*size, **self._counted)
         like = dict(dtype=betas.dtype, device=betas.device)
-        self._tensors = CostTables(
+        self._tensors = arch.CostTables(
             *(torch.as_tensor(table, **like) for table in self._tables)
         )
         self._transitions = torch.as_tensor(
-            transition_mask(len(betas)), device=betas.device
+            arch.transition_mask(len(betas)), device=betas.device
         )
 
     def __call__(self, alphas: Tensor, betas: Tensor) -> Tensor:
         """The term for parameters, before the softmax."""
-        expected = expected_cost(
-            self._tensors,
-            alphas.softmax(-1),
-            masked_softmax(betas, self._transitions),
-            torch,
-        )
+        alphas = alphas.softmax(-1)
+        betas = masked_softmax(betas, self._transitions)
+        expected = arch.expected_cost(self._tensors, alphas, betas, torch)
         return self.weight * (expected / self.target).log().square()
 
-    def measures(
-        self, alphas: np.ndarray, betas: np.ndarray
-    ) -> dict[str, float]:
+    def measures(self, alphas: np.ndarray, betas: np.ndarray) -> dict:
         """The expected cost."""
-        cost = expected_cost(
-            self._tables,
-            alpha_probabilities(alphas),
-            beta_probabilities(betas),
-        )
+        alphas = arch.alpha_probabilities(alphas)
+        betas = arch.beta_probabilities(betas)
+        cost = arch.expected_cost(self._tables, alphas, betas)
         return dict(expected_cost=float(cost))
 
-    def measures_of(
-        self, architecture: AutoDeepLabArchitecture
-    ) -> dict[str, float]:
+    def measures_of(self, architecture: arch.Architecture) -> dict:
         """The cost of one architecture."""
-        cost = expected_cost(self._tables, *one_hot(architecture))
+        cost = arch.expected_cost(self._tables, *arch.one_hot(architecture))
         return dict(decoded_cost=round(cost))
 
 
-def build_terms(
-    terms: Sequence[dict], cost: Optional[dict] = None
-) -> list[ArchTerm]:
-    """Build what ``ArchSearchHook`` is given.
-
-    Args:
-        terms (Sequence[dict]): Configs of terms.
-        cost (dict, optional): The old spelling: arguments of a ``CostTerm``.
-
-    Raises:
-        UserError: A config makes no sense, or two terms have one name.
-    """
+def build_terms(terms: Any, cost: Any = None) -> list[ArchTerm]:
+    """Build ``ArchSearchHook.terms``, or the one term of its ``cost``."""
     if cost is not None:
         if terms:
             raise UserError(
@@ -221,17 +184,16 @@ def build_terms(
     return built
 
 
-def _build_term(cfg: Any) -> ArchTerm:
-    kind = cfg.get('type') if isinstance(cfg, dict) else None
-    cls = resolve(TASK_UTILS, kind)
-    if not isinstance(cls, type) or not issubclass(cls, ArchTerm):
+def _build_term(cfg):
+    if not is_a(TASK_UTILS, cfg, ArchTerm):
         raise UserError(
             f'ArchSearchHook.terms has {cfg!r}, but must have dicts whose '
             'type is an ArchTerm that is registered in TASK_UTILS; correct '
             'it, or import the module of the term with custom_imports.'
         )
     # Before the call, which may raise TypeErrors of its own.
-    values = {key: value for key, value in cfg.items() if key != 'type'}
+    values = dict(cfg)
+    cls = resolve(TASK_UTILS, values.pop('type'))
     signature = inspect.signature(cls)
     try:
         signature.bind(**values)
@@ -241,15 +203,3 @@ def _build_term(cfg: Any) -> ArchTerm:
             f'{error}; it takes {", ".join(signature.parameters)}.'
         ) from error
     return TASK_UTILS.build(cfg)
-
-
-def _is_positive(value: Any, types: Any) -> bool:
-    return (
-        isinstance(value, types)
-        and not isinstance(value, bool)
-        and 0 < value < math.inf
-    )
-
-
-def _refuse(key: str, found: Any, allowed: str) -> None:
-    raise UserError(f'CostTerm.{key} is {found!r}, but must be {allowed}.')
