@@ -5,7 +5,6 @@ import argparse
 from mmengine.runner import Runner
 
 from mmseg_autodeeplab import cli
-from mmseg_autodeeplab.cli.resume import resume_latest
 
 
 def parse_args():
@@ -36,11 +35,11 @@ def main():
     cli.check_data(cfg, 'train', 'val')
     cli.check_loading(cfg, 'train', 'val')
     if cfg.get('load_from'):
-        cli.load_weights(cfg.load_from)
+        cli.read_checkpoint(cfg.load_from, bare=True)
     cli.check_work_dir(cfg.work_dir)
     notices = []
     if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
-        notices = resume_latest(cfg)
+        notices = cli.resume_latest(cfg)
     cli.start_processes(cfg)
     runner = Runner.from_cfg(cfg)
     for notice in notices:

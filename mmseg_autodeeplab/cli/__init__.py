@@ -1,11 +1,11 @@
 """What the command line tools share: options, configs, checks, errors."""
 
-from .architectures import check_search, read_architecture
 from .checkpoints import (
-    check_checkpoint,
+    check_search,
     check_weights,
-    load_weights,
+    read_architecture,
     read_checkpoint,
+    resume_latest,
 )
 from .configs import (
     add_config_arguments,
@@ -26,7 +26,6 @@ __all__ = [
     'add_config_arguments',
     'add_runner_arguments',
     'check_amp',
-    'check_checkpoint',
     'check_data',
     'check_evaluation',
     'check_keys',
@@ -36,10 +35,10 @@ __all__ = [
     'check_work_dir',
     'enable_amp',
     'load_config',
-    'load_weights',
     'read_architecture',
     'read_checkpoint',
     'read_config',
+    'resume_latest',
     'start_processes',
     'user_errors',
 ]

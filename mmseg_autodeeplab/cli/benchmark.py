@@ -1,9 +1,7 @@
-"""Time and memory of searches and networks: what the benchmarks share.
+"""What the benchmarks measure: searches and networks, on random images.
 
 Each case is measured in a process of its own (:func:`.measurement.isolated`),
 since the memory that one case leaves behind would hide the peak of the next.
-So what is measured is a function of this module, which a fresh process can
-import.
 """
 
 import warnings
@@ -25,7 +23,7 @@ from torch import nn
 from ..errors import UserError
 from ..models.complexity import count_multiply_adds, count_parameters
 from ..search.hook_config import search_hook_config
-from .measurement import PeakMemory, seconds
+from .measurement import measure
 
 HALVES = ('weights', 'arch')
 DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
@@ -37,32 +35,21 @@ def measure_search(
     batch: int,
     halves: Sequence[str],
     device: str,
-    iters: int,
-    warmup: int,
     threads: Optional[int] = None,
     channels_last: bool = False,
+    **timing: int,
 ) -> dict:
-    """Measure iterations of a search on random images.
+    """Measure iterations of a search, on images of ``crop`` x ``crop``.
 
     The weight step is the model's ``train_step``, the architecture step that
     of the config's ``ArchSearchHook``; they take turns, as in a search.
-    One iteration more, after those that are timed, is for the memory.
 
     Args:
-        cfg (Config): Config of a search.
-        crop (int): Height and width of the images.
-        batch (int): Images per batch.
-        halves (Sequence[str]): ``'weights'``, ``'arch'`` or both.
-        device (str): Where to compute.
-        iters (int): Iterations to time.
-        warmup (int): Iterations before those.
-        threads (int, optional): Of PyTorch on the CPU.
-        channels_last (bool): Memory format of the model.
+        halves: ``'weights'``, ``'arch'`` or both.
+        **timing: ``iters`` and ``warmup`` of :func:`.measurement.measure`.
 
     Returns:
-        dict: ``seconds``, a list per half; ``built``, the memory of the built
-        model in bytes; above it ``state``, what stays between iterations
-        (momentum), and ``peak`` per half.
+        dict: What that returns, by half.
     """
     device = _start(cfg, device, threads)
     model = build_model(cfg).to(device).train()
@@ -72,22 +59,12 @@ def measure_search(
     hook = HOOKS.build(search_hook(cfg))
     arch_step = hook.build_step(model, optim_wrapper)
     data = random_batch(batch, crop, model.num_classes)
-    step = dict(
+    steps = dict(
         weights=lambda: model.train_step(data, optim_wrapper),
         arch=lambda: arch_step.step(data),
     )
-
-    memory = PeakMemory(device)
-    times = {half: [] for half in halves}
-    for _ in range(warmup):
-        for half in halves:
-            step[half]()
-    for _ in range(iters):
-        for half in halves:
-            times[half].append(seconds(step[half], device))
-    state = memory.now()
-    peak = {half: memory.of(step[half]) for half in halves}
-    return dict(seconds=times, built=memory.base, state=state, peak=peak)
+    steps = {half: steps[half] for half in halves}
+    return measure(steps, device, **timing)
 
 
 def measure_inference(
@@ -95,23 +72,16 @@ def measure_inference(
     shape: Sequence[int],
     batch: int,
     device: str,
-    iters: int,
-    warmup: int,
     threads: Optional[int] = None,
     amp: str = 'none',
+    **timing: int,
 ) -> dict:
     """Measure the forward pass of a segmentor, up to its logits.
 
     Args:
-        cfg (Config): Config with a ``model``.
-        shape (Sequence[int]): Height and width of the images.
-        batch (int): Images per batch.
-        device (str): Where to compute.
-        iters (int): Passes to time.
-        warmup (int): Passes before those.
-        threads (int, optional): Of PyTorch on the CPU.
-        amp (str): ``'none'``, or the type of mixed precision, ``'fp16'`` or
-            ``'bf16'``.
+        shape: Height and width of the images.
+        amp: Type of mixed precision, ``'none'`` or a key of ``DTYPES``.
+        **timing: ``iters`` and ``warmup`` of :func:`.measurement.measure`.
 
     Returns:
         dict: ``seconds``, a list; ``peak``, bytes above the memory of the
@@ -123,42 +93,32 @@ def measure_inference(
     image = torch.randn(batch, 3, *shape, device=device)
 
     @torch.no_grad()
+    @torch.autocast(device.type, DTYPES.get(amp), enabled=amp != 'none')
     def step():
-        with torch.autocast(
-            device.type, DTYPES.get(amp), enabled=amp != 'none'
-        ):
-            model(image, mode='tensor')
+        model(image, mode='tensor')
 
-    memory = PeakMemory(device)
-    for _ in range(warmup):
-        step()
-    times = [seconds(step, device) for _ in range(iters)]
-    peak = memory.of(step)
+    found = measure(dict(forward=step), device, **timing)
     return dict(
-        seconds=times,
-        peak=peak,
-        built=memory.base,
+        seconds=found['seconds']['forward'],
+        peak=found['peak']['forward'],
+        built=found['built'],
         parameters=count_parameters(model)[0],
         # Last: it moves the model off the device.
         multiply_adds=count_multiply_adds(model, *shape),
     )
 
 
-def _start(cfg: Config, device: str, threads: Optional[int]) -> torch.device:
+def _start(cfg, device, threads):
     """What a fresh process needs before it builds the model of a config."""
-    _silence()
+    # What libraries say in every process would bury the table.
+    warnings.simplefilter('ignore')
+    MMLogger.get_current_instance().setLevel('ERROR')
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(0)
     return torch.device(device)
-
-
-def _silence() -> None:
-    # What libraries say in every process would bury the table.
-    warnings.simplefilter('ignore')
-    MMLogger.get_current_instance().setLevel('ERROR')
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -168,45 +128,34 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def search_hook(cfg: Config) -> dict:
-    """The config of the ``ArchSearchHook`` in the config of a search.
-
-    Raises:
-        UserError: There is none.
-    """
+    """The config of the ``ArchSearchHook`` that a search must have."""
     hook = search_hook_config(cfg)
-    if hook is not None:
-        # The priority is the runner's, not an argument of the hook.
-        return {k: v for k, v in hook.items() if k != 'priority'}
-    raise UserError(
-        f'the config {cfg.filename} is not one of a search, since its '
-        'hooks have no ArchSearchHook'
-    )
+    if hook is None:
+        raise UserError(
+            f'the config {cfg.filename} is not one of a search, since its '
+            'hooks have no ArchSearchHook'
+        )
+    # The priority is the runner's, not an argument of the hook.
+    return {key: hook[key] for key in hook if key != 'priority'}
 
 
 def random_batch(batch: int, crop: int, num_classes: int) -> dict:
     """Random images and labels, as a data loader collates them."""
-    samples = []
-    for _ in range(batch):
-        labels = torch.randint(num_classes, (1, crop, crop))
-        samples.append(SegDataSample(gt_sem_seg=PixelData(data=labels)))
-    images = [
-        torch.randint(256, (3, crop, crop), dtype=torch.uint8)
-        for _ in range(batch)
-    ]
-    return dict(inputs=images, data_samples=samples)
+    labels = torch.randint(num_classes, (batch, 1, crop, crop))
+    images = torch.randint(256, (batch, 3, crop, crop), dtype=torch.uint8)
+    return dict(
+        inputs=list(images),
+        data_samples=[
+            SegDataSample(gt_sem_seg=PixelData(data=data)) for data in labels
+        ],
+    )
 
 
 def check_device(device: Optional[str]) -> str:
-    """The device of an option, or by default the GPU, else the CPU.
-
-    Raises:
-        UserError: It is a GPU, and there is none.
-    """
-    if device is None:
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    """The device of an option, or by default the GPU, else the CPU."""
     if device == 'cuda' and not torch.cuda.is_available():
         raise UserError(
             '--device cuda needs a GPU that PyTorch can use, and none is '
             'available'
         )
-    return device
+    return device or ('cuda' if torch.cuda.is_available() else 'cpu')

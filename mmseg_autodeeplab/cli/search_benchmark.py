@@ -5,17 +5,26 @@ and the numbers that come of what :func:`.benchmark.measure_search` has found.
 """
 
 import functools
+import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 
-from .tables import spread
+from .measurement import spread
 
 # Multiply-adds of each half, in those of a forward pass.
-PASSES = dict(weights=3, arch=2, iteration=5)
+PASSES = dict(weights=3, arch=2)
 # What of a combination the backbone of a config has, and where.
 BACKBONE_KEYS = dict(layers='num_layers', form='form', with_cp='with_cp')
 # What a combination is made of, in the order of the columns.
 KEYS = ('crop', 'batch', *BACKBONE_KEYS)
 MEMORY = ('peak', 'working')
+# What is compared with what: a key, its two values, the second's name.
+COMPARED = (
+    ('form', 'fused', 'reference', 'reference'),
+    ('with_cp', 'on', 'off', 'with_cp off'),
+    ('half', 'arch', 'weights', 'weights'),
+)
 FIT_CROP, FIT_BATCH = 321, 2
 
 
@@ -24,112 +33,78 @@ def rows_of(
 ) -> list[dict]:
     """The rows of a combination, one per half and one of both.
 
-    Args:
-        case (dict): The combination.
-        rounds (Sequence[dict]): What each round has measured.
-        halves (list[str]): What was to be measured.
-        multiply_adds (int): Of a forward pass, for one image.
-
-    Returns:
-        list[dict]: Rows; one that has ``error`` has no numbers.
+    A row has ``error`` and no numbers where a round has failed. The
+    ``multiply_adds`` are those of a forward pass, for one image.
     """
-    failed = [found for found in rounds if 'error' in found]
-    rows = []
-    for half in halves + ['iteration'] * (len(halves) > 1):
-        row = dict(case, half=half)
-        rows.append(row)
-        if failed:
-            row.update(failed[0])
-            continue
-        parts = halves if half == 'iteration' else [half]
-        samples = [
-            sum(times)
-            for found in rounds
-            for times in zip(*(found['seconds'][part] for part in parts))
-        ]
-        row.update(
-            **spread(samples),
-            samples=samples,
-            multiply_adds=multiply_adds * case['batch'] * PASSES[half],
-            peak=max(
-                found['peak'][part] for found in rounds for part in parts
-            ),
-            working=max(
-                max(found['peak'][part] - found['state'], 0)
-                for found in rounds
-                for part in parts
-            ),
-            built=max(found['built'] for found in rounds),
-        )
-        row['multiply_adds_per_second'] = row['multiply_adds'] / row['seconds']
-    return rows
+    parts = {half: [half] for half in halves}
+    if len(halves) > 1:
+        parts['iteration'] = halves
+    error = next((found for found in rounds if 'error' in found), None)
+    forward = multiply_adds * case['batch']
+    return [
+        dict(case, half=name, **(error or _numbers(rounds, part, forward)))
+        for name, part in parts.items()
+    ]
+
+
+def _numbers(rounds, halves, multiply_adds):
+    samples = [
+        sum(times)
+        for found in rounds
+        for times in zip(*(found['seconds'][half] for half in halves))
+    ]
+    peaks = [
+        (found['peak'][half], found['state'])
+        for found, half in itertools.product(rounds, halves)
+    ]
+    times = spread(samples)
+    multiply_adds *= sum(PASSES[half] for half in halves)
+    return dict(
+        **times,
+        samples=samples,
+        multiply_adds=multiply_adds,
+        multiply_adds_per_second=multiply_adds / times['seconds'],
+        peak=max(peak for peak, _ in peaks),
+        working=max(0, *(peak - state for peak, state in peaks)),
+        built=max(found['built'] for found in rounds),
+    )
 
 
 def compare(rows: Sequence[dict]) -> list[dict]:
-    """Ratios between rows that differ in one thing.
+    """Ratios ``time``, ``peak`` and ``working`` to rows with one other key.
 
-    Args:
-        rows (Sequence[dict]): Rows of all combinations.
-
-    Returns:
-        list[dict]: The combination, ``relative_to``, and the ratios ``time``,
-        ``peak`` and ``working`` (None where there is nothing to divide by).
+    They stand beside the combination, the half, and ``relative_to``, and are
+    None where there is nothing to divide by.
     """
     keys = (*KEYS, 'half')
-    found = {
-        tuple(row[key] for key in keys): row
-        for row in rows
-        if 'error' not in row
-    }
+    key_of = itemgetter(*keys)
+    found = {key_of(row): row for row in rows if 'error' not in row}
     ratios = []
     for row in found.values():
-        for key, value, label in (
-            ('form', 'reference', 'reference'),
-            ('with_cp', 'off', 'with_cp off'),
-            ('half', 'weights', 'weights'),
-        ):
-            other = found.get(tuple({**row, key: value}[k] for k in keys))
-            whole = key == 'half' and row['half'] == 'iteration'
-            if row[key] == value or other is None or whole:
-                continue
-            ratios.append(
-                dict(
-                    {k: row[k] for k in keys},
-                    relative_to=label,
-                    time=row['seconds'] / other['seconds'],
-                    **{
-                        name: row[name] / other[name] if other[name] else None
-                        for name in MEMORY
-                    },
-                )
-            )
+        for key, first, second, label in COMPARED:
+            other = found.get(key_of({**row, key: second}))
+            if row[key] == first and other:
+                ratio = dict(zip(keys, key_of(row)), relative_to=label)
+                ratio['time'] = row['seconds'] / other['seconds']
+                for name in MEMORY:
+                    base = other[name]
+                    ratio[name] = row[name] / base if base else None
+                ratios.append(ratio)
     return ratios
 
 
 def project(rows: Sequence[dict], max_iters: int, begin: int) -> list[dict]:
-    """Duration of a whole search for each combination.
+    """Combinations, and in ``seconds`` how long a whole search would take.
 
-    Args:
-        rows (Sequence[dict]): Rows of all combinations.
-        max_iters (int): Iterations of the search.
-        begin (int): The first of them with an architecture half.
-
-    Returns:
-        list[dict]: The combination, and ``seconds``.
+    Of its ``max_iters`` iterations, those from ``begin`` on have both halves.
     """
-    halves = {}
+    counts = dict(weights=max_iters, arch=max_iters - begin, iteration=0)
+    totals = Counter()
     for row in rows:
         if 'error' not in row:
-            case = tuple(row[key] for key in KEYS)
-            halves.setdefault(case, {})[row['half']] = row['seconds']
-    return [
-        dict(
-            zip(KEYS, case),
-            seconds=max_iters * found['weights']
-            + (max_iters - begin) * found['arch'],
-        )
-        for case, found in halves.items()
-    ]
+            seconds = counts[row['half']] * row['seconds']
+            totals[itemgetter(*KEYS)(row)] += seconds
+    return [dict(zip(KEYS, case), seconds=s) for case, s in totals.items()]
 
 
 def largest(fits: Callable[[int], bool]) -> int:
@@ -137,17 +112,13 @@ def largest(fits: Callable[[int], bool]) -> int:
 
     By doubling and bisection: ``fits`` must not become true again.
     """
-    if not fits(1):
-        return 0
-    good, bad = 1, 2
+    bad = 1
     while fits(bad):
-        good, bad = bad, 2 * bad
+        bad *= 2
+    good = bad // 2
     while bad - good > 1:
         middle = (good + bad) // 2
-        if fits(middle):
-            good = middle
-        else:
-            bad = middle
+        good, bad = (middle, bad) if fits(middle) else (good, middle)
     return good
 
 
@@ -156,43 +127,29 @@ def fit(
     limits: Sequence[float],
     memory: Callable[[dict], float],
 ) -> list[dict]:
-    """The largest batch and crop within each limit of memory.
+    """The largest ``batch`` and ``crop`` of each net within each ``limit``.
 
     Args:
-        cases (Sequence[dict]): Combinations; their crops and batches are not
-            used.
-        limits (Sequence[float]): In 2^30 bytes.
-        memory (Callable): Of a combination, in bytes.
-
-    Returns:
-        list[dict]: ``layers``, ``form``, ``with_cp``, ``limit``, ``batch``
-        and ``crop``; 0 where nothing fits.
+        cases: Combinations; their crops and batches are not used.
+        limits: In 2^30 bytes.
+        memory: Of a combination, in bytes.
     """
 
     @functools.cache
     def needed(net, crop, batch):
         return memory(dict(zip(KEYS, (crop, batch, *net))))
 
-    rows = []
-    for net in dict.fromkeys(
-        tuple(case[key] for key in BACKBONE_KEYS) for case in cases
-    ):
-        for limit in limits:
-            room = limit * 2**30
+    def row(net, limit):
+        def fits(crop, batch):
+            return needed(net, crop, batch) <= limit * 2**30
 
-            def batch_fits(n, net=net, room=room):
-                return needed(net, FIT_CROP, n) <= room
+        steps = largest(lambda n: fits(32 * n + 1, FIT_BATCH))
+        return dict(
+            zip(BACKBONE_KEYS, net),
+            limit=limit,
+            batch=largest(lambda n: fits(FIT_CROP, n)),
+            crop=32 * steps + 1 if steps else 0,
+        )
 
-            def crop_fits(n, net=net, room=room):
-                return needed(net, 32 * n + 1, FIT_BATCH) <= room
-
-            steps = largest(crop_fits)
-            rows.append(
-                dict(
-                    zip(BACKBONE_KEYS, net),
-                    limit=limit,
-                    batch=largest(batch_fits),
-                    crop=32 * steps + 1 if steps else 0,
-                )
-            )
-    return rows
+    nets = dict.fromkeys(map(itemgetter(*BACKBONE_KEYS), cases))
+    return list(itertools.starmap(row, itertools.product(nets, limits)))

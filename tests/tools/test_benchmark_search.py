@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmseg_autodeeplab.cli import benchmark, measurement, tables
+from mmseg_autodeeplab.cli import benchmark, measurement
 from mmseg_autodeeplab.models import complexity
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -212,7 +212,7 @@ def test_what_fits(config, run_tool, tmp_path, capsys, measured, monkeypatch):
     # The memory of the fixture's numbers, as if it were that of a GPU.
     monkeypatch.setattr(benchmark, 'check_device', lambda device: 'cuda')
     monkeypatch.setattr(
-        tables,
+        measurement,
         'environment',
         lambda device: dict(device='none', date='today'),
     )

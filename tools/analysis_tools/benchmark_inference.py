@@ -15,7 +15,7 @@ import torch
 from mmengine.hub import get_config
 
 from mmseg_autodeeplab import cli
-from mmseg_autodeeplab.cli import benchmark, measurement, tables
+from mmseg_autodeeplab.cli import benchmark, measurement
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import write_atomically
 
@@ -117,7 +117,9 @@ def measure(path, cfg, args, shape):
     if 'error' in found:
         return dict(config=name, **found)
     samples = found.pop('seconds')
-    row = dict(config=name, **tables.spread(samples), samples=samples, **found)
+    row = dict(
+        config=name, **measurement.spread(samples), samples=samples, **found
+    )
     row['images_per_second'] = args.batch / row['seconds']
     row['multiply_adds_per_second'] = (
         row['multiply_adds'] * row['images_per_second']
@@ -146,7 +148,7 @@ def print_rows(rows):
         )
     header = ['config', 'M params', 'G madds', 'seconds', 'min..max']
     header += ['images/s', 'G madds/s', 'peak MiB']
-    print(tables.table(header, lines))
+    print(measurement.table(header, lines))
 
 
 @cli.user_errors()
@@ -158,9 +160,9 @@ def main():
     shape = (args.shape[0], args.shape[-1])
     if args.threads:
         torch.set_num_threads(args.threads)
-    where = tables.environment(args.device)
+    where = measurement.environment(args.device)
     print(
-        f'{tables.describe(where)}\n'
+        f'{", ".join(f"{k} {v}" for k, v in where.items())}\n'
         f'Input: {args.batch} x 3 x {shape[0]} x {shape[1]}, amp {args.amp}\n'
     )
     rows = [measure(path, cfg, args, shape) for path, cfg in configs.items()]

@@ -29,7 +29,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from mmseg_autodeeplab import cli
-from mmseg_autodeeplab.cli import benchmark, measurement, tables
+from mmseg_autodeeplab.cli import benchmark, measurement
 from mmseg_autodeeplab.cli.search_benchmark import (
     BACKBONE_KEYS,
     FIT_BATCH,
@@ -299,13 +299,13 @@ def print_rows(rows):
         )
     header = [*KEYS, 'half', 'seconds', 'min..max', 'G madds/s']
     header += [f'{key} MiB' for key in MEMORY]
-    print(tables.table(header, lines))
+    print(measurement.table(header, lines))
 
 
 def print_ratios(ratios):
     print('\nRatios:\n')
     print(
-        tables.table(
+        measurement.table(
             [*KEYS, 'half', 'relative to', 'time', *MEMORY],
             [
                 [
@@ -339,7 +339,7 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
 
-    where = tables.environment(args.device)
+    where = measurement.environment(args.device)
     found = dict(
         config=cfg.filename,
         **where,
@@ -349,7 +349,7 @@ def main():
         warmup=args.warmup,
         rounds=args.rounds,
     )
-    print(tables.describe(where) + '\n', flush=True)
+    print(', '.join(f'{k} {v}' for k, v in where.items()), end='\n\n')
     count = forward_counter(cfg, args)
     counts = [count(case) for case in cases]
     rounds = [[] for _ in cases]
@@ -376,7 +376,7 @@ def main():
             'architecture halves, without loading and validation\n'
         )
         print(
-            tables.table(
+            measurement.table(
                 [*KEYS, 'hours'],
                 [
                     [*(row[k] for k in KEYS), f'{row["seconds"] / 3600:.2f}']
@@ -391,7 +391,7 @@ def main():
         keys = [*BACKBONE_KEYS, 'limit', 'batch', 'crop']
         print('\nWhat fits into the memory of the GPU:\n')
         print(
-            tables.table(
+            measurement.table(
                 [
                     *BACKBONE_KEYS,
                     'GB',
