@@ -44,15 +44,10 @@ def measure_search(
     The weight step is the model's ``train_step``, the architecture step that
     of the config's ``ArchSearchHook``; they take turns, as in a search.
 
-    Args:
-        halves: ``'weights'``, ``'arch'`` or both.
-        **timing: ``iters`` and ``warmup`` of :func:`.measurement.measure`.
-
     Returns:
-        dict: What that returns, by half.
+        dict: What :func:`.measurement.measure` returns, by half.
     """
-    device = _start(cfg, device, threads)
-    model = build_model(cfg).to(device).train()
+    model = _start(cfg, device, threads).train()
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
@@ -63,8 +58,7 @@ def measure_search(
         weights=lambda: model.train_step(data, optim_wrapper),
         arch=lambda: arch_step.step(data),
     )
-    steps = {half: steps[half] for half in halves}
-    return measure(steps, device, **timing)
+    return measure({half: steps[half] for half in halves}, device, **timing)
 
 
 def measure_inference(
@@ -78,30 +72,21 @@ def measure_inference(
 ) -> dict:
     """Measure the forward pass of a segmentor, up to its logits.
 
-    Args:
-        shape: Height and width of the images.
-        amp: Type of mixed precision, ``'none'`` or a key of ``DTYPES``.
-        **timing: ``iters`` and ``warmup`` of :func:`.measurement.measure`.
-
     Returns:
-        dict: ``seconds``, a list; ``peak``, bytes above the memory of the
-        built model; ``built``, that memory; ``parameters``, without those of
-        auxiliary heads; ``multiply_adds`` of the convolutions, for one image.
+        dict: What :func:`.measurement.measure` returns of it; ``parameters``,
+        without those of auxiliary heads; ``multiply_adds`` of the
+        convolutions, for one image.
     """
-    device = _start(cfg, device, threads)
-    model = build_model(cfg).to(device).eval()
+    model = _start(cfg, device, threads).eval()
     image = torch.randn(batch, 3, *shape, device=device)
 
     @torch.no_grad()
-    @torch.autocast(device.type, DTYPES.get(amp), enabled=amp != 'none')
+    @torch.autocast(device, DTYPES.get(amp), enabled=amp != 'none')
     def step():
         model(image, mode='tensor')
 
-    found = measure(dict(forward=step), device, **timing)
     return dict(
-        seconds=found['seconds']['forward'],
-        peak=found['peak']['forward'],
-        built=found['built'],
+        measure(dict(forward=step), device, **timing)['forward'],
         parameters=count_parameters(model)[0],
         # Last: it moves the model off the device.
         multiply_adds=count_multiply_adds(model, *shape),
@@ -109,7 +94,7 @@ def measure_inference(
 
 
 def _start(cfg, device, threads):
-    """What a fresh process needs before it builds the model of a config."""
+    """Build the model of a config in a fresh process."""
     # What libraries say in every process would bury the table.
     warnings.simplefilter('ignore')
     MMLogger.get_current_instance().setLevel('ERROR')
@@ -118,7 +103,7 @@ def _start(cfg, device, threads):
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(0)
-    return torch.device(device)
+    return build_model(cfg).to(device)
 
 
 def build_model(cfg: Config) -> nn.Module:

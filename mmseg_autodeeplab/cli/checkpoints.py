@@ -1,13 +1,13 @@
 """Checkpoints and architectures as the tools read them."""
 
 import datetime
-import glob
 import os
 import os.path as osp
+import re
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional
 
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
@@ -43,12 +43,10 @@ def read_checkpoint(path: str, bare: bool = False) -> dict:
             f'{path} is not a checkpoint, since it holds a '
             f'{type(checkpoint).__name__} where a dict should be'
         )
-    weights = checkpoint.get('state_dict')
     if bare:
         return checkpoint
-    if not isinstance(weights, dict) or not all(
-        isinstance(name, str) for name in weights
-    ):
+    weights = checkpoint.get('state_dict')
+    if not isinstance(weights, dict) or {*map(type, weights)} - {str}:
         wrong = 'it has no state_dict'
     elif not isinstance(checkpoint.get('meta', {}), dict):
         wrong = 'its meta is no dict'
@@ -85,15 +83,15 @@ def check_weights(model: nn.Module, path: str, weights: dict) -> None:
 
 
 def latest_checkpoint(folder: str) -> tuple[Optional[str], list[str]]:
-    """The newest complete ``iter_*.pth`` or ``epoch_*.pth``, and newer others.
+    """The newest complete checkpoint, and newer ones that are not complete.
 
     MMEngine's ``last_checkpoint`` is not read: after a kill it may be empty,
     absent, or name a file that is incomplete or gone.
     """
     files = [
-        file
-        for kind in ('iter', 'epoch')
-        for file in glob.glob(f'{glob.escape(folder)}/{kind}_[0-9]*.pth')
+        str(file)
+        for file in Path(folder).glob('*.pth')
+        if re.fullmatch(r'(iter|epoch)_\d+', file.stem)
     ]
     # By time: iterations may be of an earlier, longer run.
     files.sort(key=osp.getmtime, reverse=True)
@@ -124,11 +122,9 @@ def resume_latest(cfg: Config) -> list[str]:
         f'{name} is not complete and is left out.' for name in incomplete
     ]
     cfg.resume = file is not None
-    if file is None:
-        found = (
-            f'No checkpoint to resume from in {folder}: the run starts anew.'
-        )
-        return [*notices, found]
+    if not cfg.resume:
+        notice = 'No checkpoint to resume from in {}: the run starts anew.'
+        return [*notices, notice.format(folder)]
     cfg.load_from = file
     randomness = cfg.get('randomness') or {}
     if randomness.get('seed') is None:
@@ -137,9 +133,7 @@ def resume_latest(cfg: Config) -> list[str]:
     return [*notices, f'Resuming from {file}.']
 
 
-def read_architecture(
-    file: Union[str, os.PathLike],
-) -> tuple[Architecture, Optional[Config]]:
+def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
     """Read an ``architecture.json``, or decode a checkpoint of a search.
 
     Returns:
@@ -149,7 +143,6 @@ def read_architecture(
     Raises:
         UserError: It is neither of them.
     """
-    file = os.fspath(file)
     if file.endswith('.json'):
         return Architecture.load(file), None
     checkpoint = read_checkpoint(file)

@@ -19,15 +19,15 @@ from prettytable import PrettyTable, TableStyle
 MIB = 2**20
 
 
-def settled_memory(device: torch.device) -> int:
+def settled_memory(device: str) -> int:
     """Bytes in use without garbage; a new peak begins here.
 
     On a GPU they are those of the tensors, as PyTorch's allocator counts
     them; on the CPU those of the process, as Linux counts them.
     """
     gc.collect()
-    if device.type == 'cuda':
-        torch.cuda.reset_peak_memory_stats(device)
+    if device == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
     else:
         # glibc gives back what was freed when it is asked to, and the
         # kernel's mark only rises, unless it is told to start anew.
@@ -36,33 +36,28 @@ def settled_memory(device: torch.device) -> int:
     return _memory(device, 'current', 'VmRSS')
 
 
-def peak_memory(device: torch.device) -> int:
+def peak_memory(device: str) -> int:
     """The most bytes in use since :func:`settled_memory`."""
     return _memory(device, 'peak', 'VmHWM')
 
 
 def _memory(device, of_tensors, of_process):
-    if device.type == 'cuda':
-        key = f'allocated_bytes.all.{of_tensors}'
-        return torch.cuda.memory_stats(device).get(key, 0)
+    if device == 'cuda':
+        return torch.cuda.memory_stats()[f'allocated_bytes.all.{of_tensors}']
     status = Path('/proc/self/status').read_text()
     return 1024 * int(re.search(rf'{of_process}:\s*(\d+) kB', status)[1])
 
 
-def measure(
-    steps: dict[str, Callable], device: torch.device, iters: int, warmup: int
-) -> dict:
+def measure(steps: dict, device: str, iters: int, warmup: int) -> dict:
     """Measure functions that take turns.
 
-    One iteration more, after those that are timed, is for the memory.
-
     Returns:
-        dict: ``seconds``, a list per function; ``built``, the memory in use
-        before, in bytes; above it ``state``, what stays between iterations,
-        and ``peak`` per function.
+        dict: Per function ``samples``, its times in seconds, and bytes, of
+        one more turn: ``built``, those in use before any turn, above them
+        the ``peak``, and ``working``, its part above what stays after a turn.
     """
-    wait = getattr(torch, device.type).synchronize  # For nothing on a CPU.
-    times = {name: [] for name in steps}
+    wait = getattr(torch, device).synchronize  # For nothing on a CPU.
+    samples = {name: [] for name in steps}
     built = settled_memory(device)
     for _ in range(warmup + iters):
         for name, step in steps.items():
@@ -70,19 +65,20 @@ def measure(
             start = time.perf_counter()
             step()
             wait()
-            times[name].append(time.perf_counter() - start)
-    state = settled_memory(device)
-    peak = {}
+            samples[name].append(time.perf_counter() - start)
+    stays = settled_memory(device)
+    found = {}
     for name, step in steps.items():
         settled_memory(device)
         step()
-        peak[name] = max(peak_memory(device) - built, 0)
-    return dict(
-        seconds={name: times[name][warmup:] for name in steps},
-        built=built,
-        state=max(state - built, 0),
-        peak=peak,
-    )
+        peak = peak_memory(device)
+        found[name] = dict(
+            samples=samples[name][warmup:],
+            built=built,
+            peak=max(peak - built, 0),
+            working=max(peak - stays, 0),
+        )
+    return found
 
 
 def isolated(function: Callable, *args, **kwargs) -> dict:
@@ -99,37 +95,34 @@ def isolated(function: Callable, *args, **kwargs) -> dict:
             return dict(error='killed')
         except (MemoryError, RuntimeError) as error:
             kinds = (MemoryError, torch.cuda.OutOfMemoryError)
-            if isinstance(error, kinds) or (
-                "can't allocate memory" in str(error)
-            ):
+            full = "can't allocate memory" in str(error)  # Of the CPU.
+            if full or isinstance(error, kinds):
                 return dict(error='out of memory')
             raise
 
 
 def environment(device: str) -> dict:
     """What the numbers hold for: device, threads, versions and date."""
-    if device == 'cuda':
-        own = dict(
-            device=torch.cuda.get_device_name(), cuda=torch.version.cuda
-        )
-    else:
-        cpus = Path('/proc/cpuinfo').read_text()
-        names = re.findall('model name.*: (.*)', cpus)
-        own = dict(device=[*names, platform.machine()][0])
-    return dict(
-        own,
+    cpus = re.findall('model name.*: (.*)', Path('/proc/cpuinfo').read_text())
+    found = dict(
+        device=[*cpus, platform.machine()][0],
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         date=datetime.date.today().isoformat(),
     )
+    if device == 'cuda':
+        found['device'] = torch.cuda.get_device_name()
+        found['cuda'] = torch.version.cuda
+    return found
 
 
 def spread(samples: Sequence[float]) -> dict:
-    """Median, minimum and maximum of times."""
+    """Times, and their median, minimum and maximum."""
     return dict(
         seconds=statistics.median(samples),
         seconds_min=min(samples),
         seconds_max=max(samples),
+        samples=samples,
     )
 
 

@@ -39,35 +39,30 @@ def rows_of(
     parts = {half: [half] for half in halves}
     if len(halves) > 1:
         parts['iteration'] = halves
-    error = next((found for found in rounds if 'error' in found), None)
+    errors = [found for found in rounds if 'error' in found]
+    if errors:
+        return [dict(case, half=name, **errors[0]) for name in parts]
     forward = multiply_adds * case['batch']
     return [
-        dict(case, half=name, **(error or _numbers(rounds, part, forward)))
+        dict(case, half=name, **_numbers(rounds, part, forward))
         for name, part in parts.items()
     ]
 
 
 def _numbers(rounds, halves, multiply_adds):
+    """What was measured of these halves together, in all rounds."""
+    found = [[one[half] for half in halves] for one in rounds]
     samples = [
-        sum(times)
-        for found in rounds
-        for times in zip(*(found['seconds'][half] for half in halves))
+        sum(turn)
+        for one in found
+        for turn in zip(*(half['samples'] for half in one))
     ]
-    peaks = [
-        (found['peak'][half], found['state'])
-        for found, half in itertools.product(rounds, halves)
-    ]
-    times = spread(samples)
-    multiply_adds *= sum(PASSES[half] for half in halves)
-    return dict(
-        **times,
-        samples=samples,
-        multiply_adds=multiply_adds,
-        multiply_adds_per_second=multiply_adds / times['seconds'],
-        peak=max(peak for peak, _ in peaks),
-        working=max(0, *(peak - state for peak, state in peaks)),
-        built=max(found['built'] for found in rounds),
-    )
+    row = spread(samples)
+    for key in ('built', *MEMORY):
+        row[key] = max(half[key] for one in found for half in one)
+    row['multiply_adds'] = multiply_adds * sum(map(PASSES.get, halves))
+    row['multiply_adds_per_second'] = row['multiply_adds'] / row['seconds']
+    return row
 
 
 def compare(rows: Sequence[dict]) -> list[dict]:
@@ -122,11 +117,7 @@ def largest(fits: Callable[[int], bool]) -> int:
     return good
 
 
-def fit(
-    cases: Sequence[dict],
-    limits: Sequence[float],
-    memory: Callable[[dict], float],
-) -> list[dict]:
+def fit(cases: list, limits: list, memory: Callable) -> list[dict]:
     """The largest ``batch`` and ``crop`` of each net within each ``limit``.
 
     Args:

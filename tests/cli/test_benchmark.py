@@ -5,7 +5,6 @@ import torch
 
 from mmseg_autodeeplab.cli import benchmark, measurement
 
-CPU = torch.device('cpu')
 SIZE = 64 * measurement.MIB
 
 
@@ -15,8 +14,8 @@ def ones():
 
 
 def measure(function):
-    found = measurement.measure(dict(f=function), CPU, iters=0, warmup=0)
-    return found['peak']['f']
+    found = measurement.measure(dict(f=function), 'cpu', iters=0, warmup=0)
+    return found['f']['peak']
 
 
 def test_peak_memory_sees_what_is_freed_again():
@@ -26,7 +25,7 @@ def test_peak_memory_sees_what_is_freed_again():
 
 def test_peak_memory_is_above_what_was_there():
     held = ones()
-    assert measurement.settled_memory(CPU) > SIZE
+    assert measurement.settled_memory('cpu') > SIZE
     assert measure(lambda: held.max()) < 0.1 * SIZE
 
 
@@ -36,11 +35,11 @@ def test_what_stays_between_calls():
     def step():
         held[:] = [ones()]
 
-    found = measurement.measure(dict(f=step), CPU, iters=2, warmup=1)
-    assert found['state'] == pytest.approx(SIZE, rel=0.1)
+    found = measurement.measure(dict(f=step), 'cpu', iters=2, warmup=1)['f']
     # The new one is there before the old one goes.
-    assert found['peak']['f'] == pytest.approx(2 * SIZE, rel=0.1)
-    assert len(found['seconds']['f']) == 2 and min(found['seconds']['f']) > 0
+    assert found['peak'] == pytest.approx(2 * SIZE, rel=0.1)
+    assert found['working'] == pytest.approx(SIZE, rel=0.1)
+    assert len(found['samples']) == 2 and min(found['samples']) > 0
 
 
 def allocate():
@@ -69,7 +68,7 @@ def test_a_process_that_dies_is_a_result():
 
 def test_spread():
     assert measurement.spread([3, 1, 2]) == dict(
-        seconds=2, seconds_min=1, seconds_max=3
+        seconds=2, seconds_min=1, seconds_max=3, samples=[3, 1, 2]
     )
 
 

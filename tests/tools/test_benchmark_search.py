@@ -38,17 +38,17 @@ def measured(monkeypatch):
         cost *= 3 if net.get('form') == 'reference' else 2
         if options['batch'] > 100:
             return dict(error='out of memory')
-        return dict(
-            seconds={
-                half: [
+        return {
+            half: dict(
+                samples=[
                     cost * (len(calls) + i) for i in range(options['iters'])
-                ]
-                for half in options['halves']
-            },
-            peak={half: cost * len(half) for half in options['halves']},
-            built=1000,
-            state=cost,
-        )
+                ],
+                peak=cost * len(half),
+                working=cost * (len(half) - 1),
+                built=1000,
+            )
+            for half in options['halves']
+        }
 
     monkeypatch.setattr(measurement, 'isolated', isolated)
     monkeypatch.setattr(

@@ -116,10 +116,7 @@ def measure(path, cfg, args, shape):
         raise UserError(f'{path} fails on such images: {error}') from error
     if 'error' in found:
         return dict(config=name, **found)
-    samples = found.pop('seconds')
-    row = dict(
-        config=name, **measurement.spread(samples), samples=samples, **found
-    )
+    row = dict(found, config=name, **measurement.spread(found.pop('samples')))
     row['images_per_second'] = args.batch / row['seconds']
     row['multiply_adds_per_second'] = (
         row['multiply_adds'] * row['images_per_second']

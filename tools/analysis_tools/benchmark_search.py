@@ -263,7 +263,7 @@ def memory_of(cfg, args, case):
     found = measure(cfg, args, case, iters=0, warmup=1)
     if 'error' in found:
         return float('inf')
-    return found['built'] + max(found['peak'].values())
+    return max(half['built'] + half['peak'] for half in found.values())
 
 
 def forward_counter(cfg, args):

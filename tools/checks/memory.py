@@ -8,7 +8,6 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -23,7 +22,6 @@ from mmseg_autodeeplab.cli.measurement import (
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'autodeeplab'
 INTERVAL = 10
 WARM_UP = 20
-CPU = torch.device('cpu')
 
 
 def parse_args():
@@ -76,12 +74,12 @@ class MemoryHook(Hook):
         self.rows = []
 
     def before_train(self, runner):
-        settled_memory(CPU)
+        settled_memory('cpu')
 
     def after_train_iter(self, runner, *args, **kwargs):
         if self.every_n_train_iters(runner, INTERVAL):
-            peak = peak_memory(CPU)
-            self.rows.append((runner.iter + 1, settled_memory(CPU), peak))
+            peak = peak_memory('cpu')
+            self.rows.append((runner.iter + 1, settled_memory('cpu'), peak))
 
 
 def growth(rows):
