@@ -11,9 +11,8 @@ from mmseg_autodeeplab.errors import UserError
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
-    cli.add_config_arguments(parser)
+    cli.add_arguments(parser, run=True)
     parser.add_argument('checkpoint', help='checkpoint file')
-    cli.add_runner_arguments(parser)
     parser.add_argument('--out', help='folder for the predicted label maps')
     parser.add_argument(
         '--show', action='store_true', help='show the predictions'

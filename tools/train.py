@@ -9,8 +9,7 @@ from mmseg_autodeeplab import cli
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
-    cli.add_config_arguments(parser)
-    cli.add_runner_arguments(parser)
+    cli.add_arguments(parser, run=True)
     parser.add_argument(
         '--resume',
         action='store_true',

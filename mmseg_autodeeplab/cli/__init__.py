@@ -8,8 +8,7 @@ from .checkpoints import (
     resume_latest,
 )
 from .configs import (
-    add_config_arguments,
-    add_runner_arguments,
+    add_arguments,
     check_amp,
     check_evaluation,
     check_keys,
@@ -23,8 +22,7 @@ from .data import check_data, check_loading
 from .errors import user_errors
 
 __all__ = [
-    'add_config_arguments',
-    'add_runner_arguments',
+    'add_arguments',
     'check_amp',
     'check_data',
     'check_evaluation',

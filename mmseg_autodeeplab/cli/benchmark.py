@@ -1,11 +1,16 @@
-"""What the benchmarks measure: searches and networks, on random images.
+"""What the benchmarks measure, on random images, and what it says.
 
 Each case is measured in a process of its own (:func:`.measurement.isolated`),
 since the memory that one case leaves behind would hide the peak of the next.
+Of a search, a case is a dict of ``KEYS``, and a row has besides a ``half`` and
+the numbers: rates, ratios, durations and what fits come of rows.
 """
 
+import functools
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Optional
 
 import torch
@@ -23,10 +28,23 @@ from torch import nn
 from ..errors import UserError
 from ..models.complexity import count_multiply_adds, count_parameters
 from ..search.hook_config import search_hook_config
-from .measurement import measure
+from .measurement import measure, spread
 
-HALVES = ('weights', 'arch')
 DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
+# The halves of an iteration, and their multiply-adds in forward passes.
+HALVES = dict(weights=3, arch=2)
+# What of a combination the backbone of a config has, and where.
+BACKBONE_KEYS = dict(layers='num_layers', form='form', with_cp='with_cp')
+# What a combination is made of, in the order of the columns.
+KEYS = ('crop', 'batch', *BACKBONE_KEYS)
+MEMORY = ('peak', 'working')
+# What is compared with what: a key, its two values, the second's name.
+COMPARED = (
+    ('form', 'fused', 'reference', 'reference'),
+    ('with_cp', 'on', 'off', 'with_cp off'),
+    ('half', 'arch', 'weights', 'weights'),
+)
+FIT_CROP, FIT_BATCH = 321, 2
 
 
 def measure_search(
@@ -144,3 +162,116 @@ def check_device(device: Optional[str]) -> str:
             'available'
         )
     return device or ('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def rows_of(case: dict, rounds: list, halves: list, forward: int) -> list:
+    """The rows of a combination, one per half and one of both.
+
+    A row has ``error`` and no numbers where a round has failed; ``forward`` is
+    how many multiply-adds a forward pass has, for one image.
+    """
+    parts = {half: [half] for half in halves}
+    if len(halves) > 1:
+        parts['iteration'] = halves
+    errors = [found for found in rounds if 'error' in found]
+    if errors:
+        return [dict(case, half=name, **errors[0]) for name in parts]
+    forward *= case['batch']
+    return [
+        dict(case, half=name, **_numbers(rounds, part, forward))
+        for name, part in parts.items()
+    ]
+
+
+def _numbers(rounds, halves, forward):
+    """What was measured of these halves together, in all rounds."""
+    found = [[one[half] for half in halves] for one in rounds]
+    samples = [
+        sum(turn)
+        for one in found
+        for turn in zip(*(half['samples'] for half in one))
+    ]
+    row = spread(samples)
+    for key in ('built', *MEMORY):
+        row[key] = max(half[key] for one in found for half in one)
+    row['multiply_adds'] = forward * sum(map(HALVES.get, halves))
+    row['multiply_adds_per_second'] = row['multiply_adds'] / row['seconds']
+    return row
+
+
+def compare(rows: Sequence[dict]) -> list[dict]:
+    """Ratios ``time``, ``peak`` and ``working`` to rows with one other key.
+
+    They stand beside the combination, the half, and ``relative_to``, and are
+    None where there is nothing to divide by.
+    """
+    keys = (*KEYS, 'half')
+    key_of = itemgetter(*keys)
+    found = {key_of(row): row for row in rows if 'error' not in row}
+    ratios = []
+    for row in found.values():
+        for key, first, second, label in COMPARED:
+            other = found.get(key_of({**row, key: second}))
+            if row[key] == first and other:
+                ratio = dict(zip(keys, key_of(row)), relative_to=label)
+                ratio['time'] = row['seconds'] / other['seconds']
+                for name in MEMORY:
+                    base = other[name]
+                    ratio[name] = row[name] / base if base else None
+                ratios.append(ratio)
+    return ratios
+
+
+def project(rows: Sequence[dict], max_iters: int, begin: int) -> list[dict]:
+    """Combinations, and in ``seconds`` how long a whole search would take.
+
+    Of its ``max_iters`` iterations, those from ``begin`` on have both halves.
+    """
+    counts = dict(weights=max_iters, arch=max_iters - begin, iteration=0)
+    totals = Counter()
+    for row in rows:
+        if 'error' not in row:
+            seconds = counts[row['half']] * row['seconds']
+            totals[itemgetter(*KEYS)(row)] += seconds
+    return [dict(zip(KEYS, case), seconds=s) for case, s in totals.items()]
+
+
+def largest(fits: Callable[[int], bool]) -> int:
+    """The largest n from 1 on for which ``fits(n)``; 0 if there is none.
+
+    By doubling and bisection: ``fits`` must not become true again.
+    """
+    bad = 1
+    while fits(bad):
+        bad *= 2
+    good = bad // 2
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if fits(middle) else (good, middle)
+    return good
+
+
+def fit(cases: list, limits: list, memory: Callable) -> list[dict]:
+    """The largest ``batch`` and ``crop`` of each net within each ``limit``.
+
+    Limits are in 2^30 bytes; ``memory`` of a combination is in bytes.
+    """
+
+    @functools.cache
+    def needed(net, crop, batch):
+        return memory(dict(zip(KEYS, (crop, batch, *net))))
+
+    def row(net, limit):
+        def fits(crop, batch):
+            return needed(net, crop, batch) <= limit * 2**30
+
+        steps = largest(lambda n: fits(32 * n + 1, FIT_BATCH))
+        return dict(
+            zip(BACKBONE_KEYS, net),
+            limit=limit,
+            batch=largest(lambda n: fits(FIT_CROP, n)),
+            crop=32 * steps + 1 if steps else 0,
+        )
+
+    nets = dict.fromkeys(map(itemgetter(*BACKBONE_KEYS), cases))
+    return [row(net, limit) for net in nets for limit in limits]

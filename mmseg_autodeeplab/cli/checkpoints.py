@@ -23,10 +23,8 @@ KEYS = ('model.backbone', 'model.decode_head', 'train_dataloader.dataset')
 def read_checkpoint(path: str, bare: bool = False) -> dict:
     """Load a checkpoint of MMEngine, with a ``state_dict``, onto the CPU.
 
-    ``bare`` weights may do instead, as for ``load_from`` of a config.
-
-    Raises:
-        UserError: It is missing, cannot be read, or is none.
+    ``bare`` weights may do instead, as for ``load_from`` of a config. Raises a
+    :class:`UserError` where it is missing, cannot be read, or is none.
     """
     if '://' not in path and not osp.isfile(osp.expanduser(path)):
         raise UserError(f'the checkpoint {path} does not exist')
@@ -105,22 +103,17 @@ def latest_checkpoint(folder: str) -> tuple[Optional[str], list[str]]:
 
 
 def resume_latest(cfg: Config) -> list[str]:
-    """Have a config go on from the newest checkpoint in its work dir.
+    """Have a config resume the newest checkpoint; returns what was found.
 
-    It gets ``resume`` and ``load_from``; a seed that it leaves open becomes
-    that of the checkpoint before the data is shuffled by another.
-
-    Returns:
-        list[str]: What was found, in sentences.
+    A seed that it leaves open becomes that of the checkpoint before the data
+    is shuffled by another.
     """
     folder = cfg.work_dir
     hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
     if hook.get('out_dir'):  # As CheckpointHook puts them together.
         folder = osp.join(hook['out_dir'], osp.basename(folder.rstrip(os.sep)))
-    file, incomplete = latest_checkpoint(folder)
-    notices = [
-        f'{name} is not complete and is left out.' for name in incomplete
-    ]
+    file, broken = latest_checkpoint(folder)
+    notices = [f'{name} is not complete and is left out.' for name in broken]
     cfg.resume = file is not None
     if not cfg.resume:
         notice = 'No checkpoint to resume from in {}: the run starts anew.'
@@ -139,9 +132,6 @@ def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
     Returns:
         tuple[Architecture, Config | None]: The architecture, and the config
         of the search if this is its checkpoint.
-
-    Raises:
-        UserError: It is neither of them.
     """
     if file.endswith('.json'):
         return Architecture.load(file), None
@@ -161,17 +151,15 @@ def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
     except Exception as error:  # Anything may stand there: a config is code.
         raise UserError(
             f'{file} is not the checkpoint of a search ({one_line(error)}); '
-            'give an iter_*.pth that tools/train.py wrote with a search '
-            'config.'
+            'give an iter_*.pth that tools/train.py wrote with a search config'
         ) from error
     try:
         architecture = decode(alphas, betas)
     except ValueError as error:
         raise UserError(f'{file}: {error}') from error
+    now = datetime.datetime.now().isoformat(timespec='seconds')
     return architecture.with_provenance(
-        checkpoint=osp.basename(file),
-        iteration=iteration,
-        date=datetime.datetime.now().isoformat(timespec='seconds'),
+        checkpoint=osp.basename(file), iteration=iteration, date=now
     ), cfg
 
 

@@ -2,8 +2,8 @@
 
 import argparse
 import os
-import os.path as osp
 import tempfile
+from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
@@ -15,8 +15,8 @@ from ..compat.registry import is_a, resolve
 from ..errors import UserError
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``config`` and ``--cfg-options`` to a parser."""
+def add_arguments(parser: argparse.ArgumentParser, run: bool = False) -> None:
+    """Add the config and its options, and those of a run, to a parser."""
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--cfg-options',
@@ -27,10 +27,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         help='override settings of the config; lists as KEY="[a,b]" or '
         'KEY=a,b, nested ones as KEY="[(a,b),(c,d)]", without spaces',
     )
-
-
-def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--work-dir``, ``--launcher`` and ``--local-rank`` to a parser."""
+    if not run:
+        return
     parser.add_argument('--work-dir', help='folder of logs and checkpoints')
     parser.add_argument(
         '--launcher',
@@ -43,29 +41,19 @@ def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config of a tool and override it by the tool's options.
-
-    The working directory is that of the option, else that of the config, else
-    ``work_dirs/`` plus the name of the config.
-    """
+    """Read the config of a tool and override it by the tool's options."""
     cfg = read_config(args.config, args.cfg_options)
     if 'launcher' in args:
         cfg.launcher = args.launcher
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-        name = osp.splitext(osp.basename(args.config))[0]
-        cfg.work_dir = (
-            args.work_dir or cfg.get('work_dir') or f'work_dirs/{name}'
-        )
+        default = f'work_dirs/{Path(args.config).stem}'
+        cfg.work_dir = args.work_dir or cfg.get('work_dir') or default
     return cfg
 
 
 def read_config(file: str, options: dict = {}) -> Config:
-    """Read a config and override it by values, by keys with dots.
-
-    Raises:
-        UserError: The config is missing or broken.
-    """
-    if not osp.isfile(file):
+    """Read a config and override it by ``options``, whose keys have dots."""
+    if not Path(file).is_file():
         raise UserError(f'the config {file} does not exist')
     try:
         cfg = Config.fromfile(file)
@@ -83,10 +71,8 @@ def start_processes(cfg: Config) -> None:
     """Let the processes of a launcher compute where there is no GPU.
 
     MMEngine's launchers and its wrapper of the model choose one. Here the
-    processes are joined before, by gloo, which MMEngine then finds done.
-
-    Raises:
-        UserError: The launcher is not ``'pytorch'``, or the model has SyncBN.
+    processes are joined before, by gloo, which MMEngine then finds done; a
+    :class:`UserError` says where a launcher or SyncBN cannot do without.
     """
     if cfg.launcher == 'none' or get_device() != 'cpu':
         return
@@ -103,20 +89,19 @@ def start_processes(cfg: Config) -> None:
         )
     if not distributed.is_initialized():
         distributed.init_process_group('gloo')
-    wrapper = dict(  # MMEngine's own, but for the last.
+    cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
-        device_ids=None,
-    )
-    cfg.model_wrapper_cfg = dict(wrapper, **cfg.get('model_wrapper_cfg') or {})
+        device_ids=None,  # MMEngine's own, but for this.
+    ) | dict(cfg.get('model_wrapper_cfg') or {})
 
 
 def _has_sync_norm(model):
     if isinstance(model, dict):
-        return is_a(MODELS, model, nn.SyncBatchNorm) or any(
-            map(_has_sync_norm, model.values())
-        )
+        if is_a(MODELS, model, nn.SyncBatchNorm):
+            return True
+        model = list(model.values())
     return isinstance(model, (list, tuple)) and any(map(_has_sync_norm, model))
 
 
@@ -145,14 +130,14 @@ def check_evaluation(cfg: Config) -> None:
 
 def enable_amp(optim_wrapper: dict) -> None:
     """Turn the config of an ``OptimWrapper``, no other, into that of AMP."""
-    if not is_a(OPTIM_WRAPPERS, optim_wrapper, AmpOptimWrapper):
-        kind = optim_wrapper.get('type', 'OptimWrapper')  # As MMEngine has it.
-        if resolve(OPTIM_WRAPPERS, kind) is not OptimWrapper:
-            raise UserError(
-                '--amp works with the optimizer wrapper OptimWrapper, '
-                f'but the config has {kind}'
-            )
+    kind = optim_wrapper.get('type', 'OptimWrapper')  # As MMEngine has it.
+    if resolve(OPTIM_WRAPPERS, kind) is OptimWrapper:
         optim_wrapper['type'] = 'AmpOptimWrapper'
+    elif not is_a(OPTIM_WRAPPERS, optim_wrapper, AmpOptimWrapper):
+        raise UserError(
+            '--amp works with the optimizer wrapper OptimWrapper, but the '
+            f'config has {kind}'
+        )
     optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
@@ -161,8 +146,8 @@ def check_amp(cfg: Config) -> None:
     amp = is_a(OPTIM_WRAPPERS, cfg.optim_wrapper, AmpOptimWrapper)
     if amp and get_device() in ('cpu', 'mps'):
         raise UserError(
-            'mixed precision (--amp) needs a GPU, and none is '
-            'available: train without it'
+            'mixed precision (--amp) needs a GPU, and none is available: '
+            'train without it'
         )
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import os.path as osp
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.fileio import list_from_file
@@ -14,11 +15,11 @@ from ..errors import UserError
 
 
 def check_data(cfg: Config, *parts: str) -> None:
-    """Raise a :class:`UserError` where a file or folder of images is missing.
+    """Raise a :class:`UserError` where images or labels are missing.
 
     MMEngine builds the validation set when training is about to start, reads
     labels when it needs them, and waits forever for an image of an empty
-    folder. Of ``'train'``, ``'val'`` and ``'test'``, the last may lack labels.
+    folder. Of ``'train'``, ``'val'`` and ``'test'``, the last needs no labels.
     """
     for part in parts:
         for key, dataset in _datasets(cfg, part):
@@ -81,14 +82,10 @@ def _check_dataset(dataset, key, labels):
                 f'{path} does not exist: check data_root and data_prefix of '
                 f'{key}, or pass --cfg-options {key}.data_root=FOLDER'
             )
+    if osp.isfile(ann_file) and not Path(ann_file).read_bytes().strip():
+        raise UserError(f'{ann_file} lists no image: check ann_file of {key}')
     images = folders.get('img_path')
-    if osp.isfile(ann_file):
-        with open(ann_file, 'rb') as file:
-            if not file.read().strip():
-                raise UserError(
-                    f'{ann_file} lists no image: check ann_file of {key}'
-                )
-    elif images and '://' not in images and not dataset.get('ann_file'):
+    if images and '://' not in images and not dataset.get('ann_file'):
         suffix = dataset.get('img_suffix')
         if not suffix and cls:
             default = inspect.signature(cls).parameters.get('img_suffix')

@@ -6,13 +6,12 @@ from contextlib import contextmanager
 
 from ..errors import UserError
 
-# What to do about errors of the file system.
+_MISSING = 'check the paths in the config, or set them with --cfg-options'
 _FULL = (
     'free some space; what was written before is complete, and a training '
     'goes on from its last checkpoint with --resume'
 )
 _DENIED = 'check who may write there, or give another path'
-_MISSING = 'check the paths in the config, or set them with --cfg-options'
 _WAYS_OUT = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _DENIED),
@@ -24,9 +23,9 @@ _WAYS_OUT = {
 def user_errors() -> Iterator[None]:
     """Print a user's mistake as one sentence and exit with status 1.
 
-    :class:`UserError` and ``FileNotFoundError`` are such, a full disk and
-    what must not be written; every other exception keeps its traceback. Works
-    as a decorator too.
+    A :class:`UserError` is one, a missing file, a full disk, and what must
+    not be written; every other exception keeps its traceback. Works as a
+    decorator too.
     """
     try:
         yield

@@ -52,9 +52,9 @@ def measure(steps: dict, device: str, iters: int, warmup: int) -> dict:
     """Measure functions that take turns.
 
     Returns:
-        dict: Per function ``samples``, its times in seconds, and bytes, of
-        one more turn: ``built``, those in use before any turn, above them
-        the ``peak``, and ``working``, its part above what stays after a turn.
+        dict: Per function ``samples``, its times in seconds, and in bytes
+        ``built``, the memory before, the ``peak`` above it, and ``working``,
+        the part of the peak above what stays between the turns.
     """
     wait = getattr(torch, device).synchronize  # For nothing on a CPU.
     samples = {name: [] for name in steps}
@@ -84,9 +84,7 @@ def measure(steps: dict, device: str, iters: int, warmup: int) -> dict:
 def isolated(function: Callable, *args, **kwargs) -> dict:
     """Call a function of a module in a fresh process.
 
-    Returns:
-        dict: What the function returns; if it runs out of memory, or is
-        killed, a dict with the key ``error`` alone.
+    If it runs out of memory, or is killed, the result has ``error`` alone.
     """
     with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
         try:
@@ -95,8 +93,7 @@ def isolated(function: Callable, *args, **kwargs) -> dict:
             return dict(error='killed')
         except (MemoryError, RuntimeError) as error:
             kinds = (MemoryError, torch.cuda.OutOfMemoryError)
-            full = "can't allocate memory" in str(error)  # Of the CPU.
-            if full or isinstance(error, kinds):
+            if isinstance(error, kinds) or "can't allocate" in str(error):
                 return dict(error='out of memory')
             raise
 

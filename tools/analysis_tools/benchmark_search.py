@@ -30,7 +30,7 @@ from mmseg.registry import MODELS
 
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.cli import benchmark, measurement
-from mmseg_autodeeplab.cli.search_benchmark import (
+from mmseg_autodeeplab.cli.benchmark import (
     BACKBONE_KEYS,
     FIT_BATCH,
     FIT_CROP,
@@ -54,7 +54,7 @@ def parse_args():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    cli.add_config_arguments(parser)
+    cli.add_arguments(parser)
     several = 'one, or several with commas'
     parser.add_argument(
         '--crop', default='129', help=f'height and width, {several}'
@@ -332,7 +332,7 @@ def main():
     args.device = benchmark.check_device(args.device)
     args.halves = split('--half', args.half, benchmark.HALVES)
     # In the order of an iteration.
-    args.halves.sort(key=benchmark.HALVES.index)
+    args.halves.sort(key=list(benchmark.HALVES).index)
     check(args, cfg)
     limits = split('--fit', args.fit, number=float) if args.fit else []
     cases = combinations(args, cfg)
