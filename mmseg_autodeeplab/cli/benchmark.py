@@ -1,9 +1,7 @@
 """What the benchmarks measure, on random images, and what it says.
 
-Each case is measured in a process of its own (:func:`.measurement.isolated`),
-since the memory that one case leaves behind would hide the peak of the next.
-Of a search, a case is a dict of ``KEYS``, and a row has besides a ``half`` and
-the numbers: rates, ratios, durations and what fits come of rows.
+A combination of a search's options is a dict of ``KEYS``; a row is one with a
+``half`` and the numbers that come of what was measured.
 """
 
 import functools
@@ -53,7 +51,6 @@ def measure_search(
     batch: int,
     halves: Sequence[str],
     device: str,
-    threads: Optional[int] = None,
     channels_last: bool = False,
     **timing: int,
 ) -> dict:
@@ -65,7 +62,7 @@ def measure_search(
     Returns:
         dict: What :func:`.measurement.measure` returns, by half.
     """
-    model = _start(cfg, device, threads).train()
+    model = _start(cfg, device).train()
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
@@ -84,7 +81,6 @@ def measure_inference(
     shape: Sequence[int],
     batch: int,
     device: str,
-    threads: Optional[int] = None,
     amp: str = 'none',
     **timing: int,
 ) -> dict:
@@ -95,7 +91,7 @@ def measure_inference(
         without those of auxiliary heads; ``multiply_adds`` of the
         convolutions, for one image.
     """
-    model = _start(cfg, device, threads).eval()
+    model = _start(cfg, device).eval()
     image = torch.randn(batch, 3, *shape, device=device)
 
     @torch.no_grad()
@@ -111,15 +107,13 @@ def measure_inference(
     )
 
 
-def _start(cfg, device, threads):
+def _start(cfg, device):
     """Build the model of a config in a fresh process."""
     # What libraries say in every process would bury the table.
     warnings.simplefilter('ignore')
     MMLogger.get_current_instance().setLevel('ERROR')
     if cfg.get('custom_imports'):
         import_modules_from_strings(**cfg.custom_imports)
-    if threads:
-        torch.set_num_threads(threads)
     torch.manual_seed(0)
     return build_model(cfg).to(device)
 

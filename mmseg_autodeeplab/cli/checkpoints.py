@@ -2,7 +2,6 @@
 
 import datetime
 import os
-import os.path as osp
 import re
 import tempfile
 import zipfile
@@ -26,7 +25,7 @@ def read_checkpoint(path: str, bare: bool = False) -> dict:
     ``bare`` weights may do instead, as for ``load_from`` of a config. Raises a
     :class:`UserError` where it is missing, cannot be read, or is none.
     """
-    if '://' not in path and not osp.isfile(osp.expanduser(path)):
+    if '://' not in path and not Path(path).expanduser().is_file():
         raise UserError(f'the checkpoint {path} does not exist')
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
@@ -92,7 +91,7 @@ def latest_checkpoint(folder: str) -> tuple[Optional[str], list[str]]:
         if re.fullmatch(r'(iter|epoch)_\d+', file.stem)
     ]
     # By time: iterations may be of an earlier, longer run.
-    files.sort(key=osp.getmtime, reverse=True)
+    files.sort(key=os.path.getmtime, reverse=True)
     for i, file in enumerate(files):
         try:  # The directory of the archive is its end.
             zipfile.ZipFile(file).close()
@@ -111,7 +110,7 @@ def resume_latest(cfg: Config) -> list[str]:
     folder = cfg.work_dir
     hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
     if hook.get('out_dir'):  # As CheckpointHook puts them together.
-        folder = osp.join(hook['out_dir'], osp.basename(folder.rstrip(os.sep)))
+        folder = Path(hook['out_dir'], Path(folder).name)
     file, broken = latest_checkpoint(folder)
     notices = [f'{name} is not complete and is left out.' for name in broken]
     cfg.resume = file is not None
@@ -159,7 +158,7 @@ def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
         raise UserError(f'{file}: {error}') from error
     now = datetime.datetime.now().isoformat(timespec='seconds')
     return architecture.with_provenance(
-        checkpoint=osp.basename(file), iteration=iteration, date=now
+        checkpoint=Path(file).name, iteration=iteration, date=now
     ), cfg
 
 

@@ -24,8 +24,7 @@ def user_errors() -> Iterator[None]:
     """Print a user's mistake as one sentence and exit with status 1.
 
     A :class:`UserError` is one, a missing file, a full disk, and what must
-    not be written; every other exception keeps its traceback. Works as a
-    decorator too.
+    not be written; every other exception keeps its traceback.
     """
     try:
         yield

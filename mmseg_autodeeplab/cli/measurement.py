@@ -82,18 +82,20 @@ def measure(steps: dict, device: str, iters: int, warmup: int) -> dict:
 
 
 def isolated(function: Callable, *args, **kwargs) -> dict:
-    """Call a function of a module in a fresh process.
+    """Call a function of a module in a fresh process, with as many threads.
 
-    If it runs out of memory, or is killed, the result has ``error`` alone.
+    Memory that is left behind would hide the peak of the next. If it runs out
+    of memory, or is killed, the result has ``error`` alone.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
+    spawn, threads = get_context('spawn'), (torch.get_num_threads(),)
+    with ProcessPoolExecutor(1, spawn, torch.set_num_threads, threads) as pool:
         try:
             return pool.submit(function, *args, **kwargs).result()
         except BrokenProcessPool:
             return dict(error='killed')
         except (MemoryError, RuntimeError) as error:
-            kinds = (MemoryError, torch.cuda.OutOfMemoryError)
-            if isinstance(error, kinds) or "can't allocate" in str(error):
+            # OutOfMemoryError of a GPU, and what PyTorch raises on the CPU.
+            if re.search("MemoryError|can't allocate memory", repr(error)):
                 return dict(error='out of memory')
             raise
 

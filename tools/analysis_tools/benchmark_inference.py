@@ -109,7 +109,6 @@ def measure(path, cfg, args, shape):
             device=args.device,
             iters=args.iters,
             warmup=args.warmup,
-            threads=args.threads,
             amp=args.amp,
         )
     except AssertionError as error:  # Most often: not of this size.

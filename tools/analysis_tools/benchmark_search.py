@@ -253,7 +253,6 @@ def measure(cfg, args, case, iters, warmup):
         device=args.device,
         iters=iters,
         warmup=warmup,
-        threads=args.threads,
         channels_last=args.channels_last,
     )
 
