@@ -57,17 +57,14 @@ def measure_search(
     """Measure iterations of a search, on images of ``crop`` x ``crop``.
 
     The weight step is the model's ``train_step``, the architecture step that
-    of the config's ``ArchSearchHook``; they take turns, as in a search.
-
-    Returns:
-        dict: What :func:`.measurement.measure` returns, by half.
+    of the config's ``ArchSearchHook``. They take turns, as in a search; by
+    half is what :func:`.measurement.measure` returns.
     """
     model = _start(cfg, device).train()
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    hook = HOOKS.build(search_hook(cfg))
-    arch_step = hook.build_step(model, optim_wrapper)
+    arch_step = HOOKS.build(search_hook(cfg)).build_step(model, optim_wrapper)
     data = random_batch(batch, crop, model.num_classes)
     steps = dict(
         weights=lambda: model.train_step(data, optim_wrapper),
@@ -86,10 +83,8 @@ def measure_inference(
 ) -> dict:
     """Measure the forward pass of a segmentor, up to its logits.
 
-    Returns:
-        dict: What :func:`.measurement.measure` returns of it; ``parameters``,
-        without those of auxiliary heads; ``multiply_adds`` of the
-        convolutions, for one image.
+    Returned is what :func:`.measurement.measure` says of it, ``parameters``
+    without those of auxiliary heads, and ``multiply_adds`` for one image.
     """
     model = _start(cfg, device).eval()
     image = torch.randn(batch, 3, *shape, device=device)
@@ -140,12 +135,8 @@ def random_batch(batch: int, crop: int, num_classes: int) -> dict:
     """Random images and labels, as a data loader collates them."""
     labels = torch.randint(num_classes, (batch, 1, crop, crop))
     images = torch.randint(256, (batch, 3, crop, crop), dtype=torch.uint8)
-    return dict(
-        inputs=list(images),
-        data_samples=[
-            SegDataSample(gt_sem_seg=PixelData(data=data)) for data in labels
-        ],
-    )
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in labels]
+    return dict(inputs=list(images), data_samples=samples)
 
 
 def check_device(device: Optional[str]) -> str:
@@ -256,14 +247,12 @@ def fit(cases: list, limits: list, memory: Callable) -> list[dict]:
         return memory(dict(zip(KEYS, (crop, batch, *net))))
 
     def row(net, limit):
-        def fits(crop, batch):
-            return needed(net, crop, batch) <= limit * 2**30
-
-        steps = largest(lambda n: fits(32 * n + 1, FIT_BATCH))
+        room = limit * 2**30
+        steps = largest(lambda n: needed(net, 32 * n + 1, FIT_BATCH) <= room)
         return dict(
             zip(BACKBONE_KEYS, net),
             limit=limit,
-            batch=largest(lambda n: fits(FIT_CROP, n)),
+            batch=largest(lambda n: needed(net, FIT_CROP, n) <= room),
             crop=32 * steps + 1 if steps else 0,
         )
 

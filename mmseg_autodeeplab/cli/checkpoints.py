@@ -59,9 +59,8 @@ def check_weights(model: nn.Module, path: str, weights: dict) -> None:
     """Raise a :class:`UserError` unless weights are all those of a model.
 
     MMEngine itself would warn, and go on with random ones in their place.
-    Here they are loaded into the model, maybe in wrappers, from a path.
     """
-    while hasattr(model, 'module'):
+    while hasattr(model, 'module'):  # As for --tta.
         model = model.module
     weights = {k.removeprefix('module.'): v for k, v in weights.items()}
     try:
@@ -128,9 +127,7 @@ def resume_latest(cfg: Config) -> list[str]:
 def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
     """Read an ``architecture.json``, or decode a checkpoint of a search.
 
-    Returns:
-        tuple[Architecture, Config | None]: The architecture, and the config
-        of the search if this is its checkpoint.
+    The checkpoint has the config of its search as well, which is returned.
     """
     if file.endswith('.json'):
         return Architecture.load(file), None

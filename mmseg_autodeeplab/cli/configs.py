@@ -71,8 +71,7 @@ def start_processes(cfg: Config) -> None:
     """Let the processes of a launcher compute where there is no GPU.
 
     MMEngine's launchers and its wrapper of the model choose one. Here the
-    processes are joined before, by gloo, which MMEngine then finds done; a
-    :class:`UserError` says where a launcher or SyncBN cannot do without.
+    processes are joined before, by gloo, which MMEngine then finds done.
     """
     if cfg.launcher == 'none' or get_device() != 'cpu':
         return

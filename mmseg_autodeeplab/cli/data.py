@@ -27,11 +27,10 @@ def check_data(cfg: Config, *parts: str) -> None:
 
 
 def check_loading(cfg: Config, *parts: str) -> None:
-    """Let the data sets of a config check each image and label as it is read.
+    """Let data sets, of the classes of the model, check what they read.
 
-    The stock transforms that load them give way, in place, to those of
-    :mod:`mmseg_autodeeplab.datasets.loading`, which load the same. Raises a
-    :class:`UserError` where a data set has other classes than the model.
+    The stock transforms that load images and labels give way, in place, to
+    those of :mod:`mmseg_autodeeplab.datasets.loading`, which load the same.
     """
     head = cfg.model.get('module', cfg.model).get('decode_head') or {}
     if isinstance(head, (list, tuple)):  # Of a cascade, the last predicts.
