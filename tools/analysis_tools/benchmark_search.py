@@ -117,21 +117,7 @@ def parse_args():
 
 
 def split(option, text, choices=None, number=int):
-    """The values of an option that takes several.
-
-    Args:
-        option (str): Its name.
-        text (str): What was given.
-        choices (Iterable[str], optional): What may be given. Defaults to
-            None, positive numbers.
-        number (type): Of the numbers.
-
-    Returns:
-        list: Strings or numbers, each once.
-
-    Raises:
-        UserError: Anything else was given.
-    """
+    """The values of an option: of the choices, or else positive numbers."""
     values = list(dict.fromkeys(text.split(',')))
     if choices is not None:
         for value in values:
@@ -155,14 +141,12 @@ def split(option, text, choices=None, number=int):
 
 def check(args, cfg):
     """Refuse what cannot work before anything is measured."""
-    for option, least in dict(iters=1, warmup=0, rounds=1).items():
-        if getattr(args, option) < least:
+    for option, least in dict(iters=1, warmup=0, rounds=1, threads=1).items():
+        value = getattr(args, option)
+        if value is not None and value < least:
             raise UserError(
-                f'--{option} is {getattr(args, option)}, but must be at '
-                f'least {least}'
+                f'--{option} is {value}, but must be at least {least}'
             )
-    if args.threads is not None and args.threads < 1:
-        raise UserError(f'--threads is {args.threads}, but must be at least 1')
     if args.device == 'cpu':
         if args.fit:
             raise UserError('--fit measures the memory of a GPU: it needs one')
@@ -302,23 +286,18 @@ def print_rows(rows):
 
 
 def print_ratios(ratios):
-    print('\nRatios:\n')
-    print(
-        measurement.table(
-            [*KEYS, 'half', 'relative to', 'time', *MEMORY],
-            [
-                [
-                    *(ratio[key] for key in (*KEYS, 'half', 'relative_to')),
-                    f'{ratio["time"]:.3f}',
-                    *(
-                        None if ratio[key] is None else f'{ratio[key]:.3f}'
-                        for key in MEMORY
-                    ),
-                ]
-                for ratio in ratios
-            ],
-        )
-    )
+    lines = [
+        [
+            *(ratio[key] for key in (*KEYS, 'half', 'relative_to')),
+            *(
+                None if ratio[key] is None else f'{ratio[key]:.3f}'
+                for key in ('time', *MEMORY)
+            ),
+        ]
+        for ratio in ratios
+    ]
+    header = [*KEYS, 'half', 'relative to', 'time', *MEMORY]
+    print(f'\nRatios:\n\n{measurement.table(header, lines)}')
 
 
 @cli.user_errors()
@@ -348,7 +327,8 @@ def main():
         warmup=args.warmup,
         rounds=args.rounds,
     )
-    print(', '.join(f'{k} {v}' for k, v in where.items()), end='\n\n')
+    described = ', '.join(f'{k} {v}' for k, v in where.items())
+    print(described, end='\n\n', flush=True)
     count = forward_counter(cfg, args)
     counts = [count(case) for case in cases]
     rounds = [[] for _ in cases]
