@@ -11,9 +11,8 @@ from mmseg_autodeeplab.errors import UserError
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
-    cli.add_config_arguments(parser)
+    cli.add_arguments(parser, run=True)
     parser.add_argument('checkpoint', help='checkpoint file')
-    cli.add_runner_arguments(parser)
     parser.add_argument('--out', help='folder for the predicted label maps')
     parser.add_argument(
         '--show', action='store_true', help='show the predictions'
@@ -63,7 +62,6 @@ def main():
     args = parse_args()
     cfg = cli.load_config(args)
     cli.check_keys(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator')
-    cli.check_checkpoint(args.checkpoint)
     cli.check_data(cfg, 'test')
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:

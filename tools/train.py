@@ -5,13 +5,11 @@ import argparse
 from mmengine.runner import Runner
 
 from mmseg_autodeeplab import cli
-from mmseg_autodeeplab.cli.resume import resume_latest
 
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
-    cli.add_config_arguments(parser)
-    cli.add_runner_arguments(parser)
+    cli.add_arguments(parser, run=True)
     parser.add_argument(
         '--resume',
         action='store_true',
@@ -36,11 +34,11 @@ def main():
     cli.check_data(cfg, 'train', 'val')
     cli.check_loading(cfg, 'train', 'val')
     if cfg.get('load_from'):
-        cli.load_weights(cfg.load_from)
+        cli.read_checkpoint(cfg.load_from, bare=True)
     cli.check_work_dir(cfg.work_dir)
     notices = []
     if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
-        notices = resume_latest(cfg)
+        notices = cli.resume_latest(cfg)
     cli.start_processes(cfg)
     runner = Runner.from_cfg(cfg)
     for notice in notices:

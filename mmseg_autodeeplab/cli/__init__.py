@@ -1,15 +1,14 @@
 """What the command line tools share: options, configs, checks, errors."""
 
-from .architectures import check_search, read_architecture
 from .checkpoints import (
-    check_checkpoint,
+    check_search,
     check_weights,
-    load_weights,
+    read_architecture,
     read_checkpoint,
+    resume_latest,
 )
 from .configs import (
-    add_config_arguments,
-    add_runner_arguments,
+    add_arguments,
     check_amp,
     check_evaluation,
     check_keys,
@@ -23,10 +22,8 @@ from .data import check_data, check_loading
 from .errors import user_errors
 
 __all__ = [
-    'add_config_arguments',
-    'add_runner_arguments',
+    'add_arguments',
     'check_amp',
-    'check_checkpoint',
     'check_data',
     'check_evaluation',
     'check_keys',
@@ -36,10 +33,10 @@ __all__ = [
     'check_work_dir',
     'enable_amp',
     'load_config',
-    'load_weights',
     'read_architecture',
     'read_checkpoint',
     'read_config',
+    'resume_latest',
     'start_processes',
     'user_errors',
 ]

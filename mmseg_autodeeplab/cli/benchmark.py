@@ -1,13 +1,14 @@
-"""Time and memory of searches and networks: what the benchmarks share.
+"""What the benchmarks measure, on random images, and what it says.
 
-Each case is measured in a process of its own (:func:`.measurement.isolated`),
-since the memory that one case leaves behind would hide the peak of the next.
-So what is measured is a function of this module, which a fresh process can
-import.
+A combination of a search's options is a dict of ``KEYS``; a row is one with a
+``half`` and the numbers that come of what was measured.
 """
 
+import functools
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Optional
 
 import torch
@@ -25,10 +26,23 @@ from torch import nn
 from ..errors import UserError
 from ..models.complexity import count_multiply_adds, count_parameters
 from ..search.results import search_hook_config
-from .measurement import PeakMemory, seconds
+from .measurement import measure, spread
 
-HALVES = ('weights', 'arch')
 DTYPES = dict(fp16=torch.float16, bf16=torch.bfloat16)
+# The halves of an iteration, and their multiply-adds in forward passes.
+HALVES = dict(weights=3, arch=2)
+# What of a combination the backbone of a config has, and where.
+BACKBONE_KEYS = dict(layers='num_layers', form='form', with_cp='with_cp')
+# What a combination is made of, in the order of the columns.
+KEYS = ('crop', 'batch', *BACKBONE_KEYS)
+MEMORY = ('peak', 'working')
+# What is compared with what: a key, its two values, the second's name.
+COMPARED = (
+    ('form', 'fused', 'reference', 'reference'),
+    ('with_cp', 'on', 'off', 'with_cp off'),
+    ('half', 'arch', 'weights', 'weights'),
+)
+FIT_CROP, FIT_BATCH = 321, 2
 
 
 def measure_search(
@@ -37,57 +51,26 @@ def measure_search(
     batch: int,
     halves: Sequence[str],
     device: str,
-    iters: int,
-    warmup: int,
-    threads: Optional[int] = None,
     channels_last: bool = False,
+    **timing: int,
 ) -> dict:
-    """Measure iterations of a search on random images.
+    """Measure iterations of a search, on images of ``crop`` x ``crop``.
 
     The weight step is the model's ``train_step``, the architecture step that
-    of the config's ``ArchSearchHook``; they take turns, as in a search.
-    One iteration more, after those that are timed, is for the memory.
-
-    Args:
-        cfg (Config): Config of a search.
-        crop (int): Height and width of the images.
-        batch (int): Images per batch.
-        halves (Sequence[str]): ``'weights'``, ``'arch'`` or both.
-        device (str): Where to compute.
-        iters (int): Iterations to time.
-        warmup (int): Iterations before those.
-        threads (int, optional): Of PyTorch on the CPU.
-        channels_last (bool): Memory format of the model.
-
-    Returns:
-        dict: ``seconds``, a list per half; ``built``, the memory of the built
-        model in bytes; above it ``state``, what stays between iterations
-        (momentum), and ``peak`` per half.
+    of the config's ``ArchSearchHook``. They take turns, as in a search; by
+    half is what :func:`.measurement.measure` returns.
     """
-    device = _start(cfg, device, threads)
-    model = build_model(cfg).to(device).train()
+    model = _start(cfg, device).train()
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    hook = HOOKS.build(search_hook(cfg))
-    arch_step = hook.build_step(model, optim_wrapper)
+    arch_step = HOOKS.build(search_hook(cfg)).build_step(model, optim_wrapper)
     data = random_batch(batch, crop, model.num_classes)
-    step = dict(
+    steps = dict(
         weights=lambda: model.train_step(data, optim_wrapper),
         arch=lambda: arch_step.step(data),
     )
-
-    memory = PeakMemory(device)
-    times = {half: [] for half in halves}
-    for _ in range(warmup):
-        for half in halves:
-            step[half]()
-    for _ in range(iters):
-        for half in halves:
-            times[half].append(seconds(step[half], device))
-    state = memory.now()
-    peak = {half: memory.of(step[half]) for half in halves}
-    return dict(seconds=times, built=memory.base, state=state, peak=peak)
+    return measure({half: steps[half] for half in halves}, device, **timing)
 
 
 def measure_inference(
@@ -95,70 +78,39 @@ def measure_inference(
     shape: Sequence[int],
     batch: int,
     device: str,
-    iters: int,
-    warmup: int,
-    threads: Optional[int] = None,
     amp: str = 'none',
+    **timing: int,
 ) -> dict:
     """Measure the forward pass of a segmentor, up to its logits.
 
-    Args:
-        cfg (Config): Config with a ``model``.
-        shape (Sequence[int]): Height and width of the images.
-        batch (int): Images per batch.
-        device (str): Where to compute.
-        iters (int): Passes to time.
-        warmup (int): Passes before those.
-        threads (int, optional): Of PyTorch on the CPU.
-        amp (str): ``'none'``, or the type of mixed precision, ``'fp16'`` or
-            ``'bf16'``.
-
-    Returns:
-        dict: ``seconds``, a list; ``peak``, bytes above the memory of the
-        built model; ``built``, that memory; ``parameters``, without those of
-        auxiliary heads; ``multiply_adds`` of the convolutions, for one image.
+    Returned is what :func:`.measurement.measure` says of it, ``parameters``
+    without those of auxiliary heads, and ``multiply_adds`` for one image.
     """
-    device = _start(cfg, device, threads)
-    model = build_model(cfg).to(device).eval()
+    model = _start(cfg, device).eval()
     image = torch.randn(batch, 3, *shape, device=device)
 
     @torch.no_grad()
+    @torch.autocast(device, DTYPES.get(amp), enabled=amp != 'none')
     def step():
-        with torch.autocast(
-            device.type, DTYPES.get(amp), enabled=amp != 'none'
-        ):
-            model(image, mode='tensor')
+        model(image, mode='tensor')
 
-    memory = PeakMemory(device)
-    for _ in range(warmup):
-        step()
-    times = [seconds(step, device) for _ in range(iters)]
-    peak = memory.of(step)
     return dict(
-        seconds=times,
-        peak=peak,
-        built=memory.base,
+        measure(dict(forward=step), device, **timing)['forward'],
         parameters=count_parameters(model)[0],
         # Last: it moves the model off the device.
         multiply_adds=count_multiply_adds(model, *shape),
     )
 
 
-def _start(cfg: Config, device: str, threads: Optional[int]) -> torch.device:
-    """What a fresh process needs before it builds the model of a config."""
-    _silence()
-    if cfg.get('custom_imports'):
-        import_modules_from_strings(**cfg.custom_imports)
-    if threads:
-        torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    return torch.device(device)
-
-
-def _silence() -> None:
+def _start(cfg, device):
+    """Build the model of a config in a fresh process."""
     # What libraries say in every process would bury the table.
     warnings.simplefilter('ignore')
     MMLogger.get_current_instance().setLevel('ERROR')
+    if cfg.get('custom_imports'):
+        import_modules_from_strings(**cfg.custom_imports)
+    torch.manual_seed(0)
+    return build_model(cfg).to(device)
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -168,45 +120,141 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def search_hook(cfg: Config) -> dict:
-    """The config of the ``ArchSearchHook`` in the config of a search.
-
-    Raises:
-        UserError: There is none.
-    """
+    """The config of the ``ArchSearchHook`` that a search must have."""
     hook = search_hook_config(cfg)
-    if hook is not None:
-        # The priority is the runner's, not an argument of the hook.
-        return {k: v for k, v in hook.items() if k != 'priority'}
-    raise UserError(
-        f'the config {cfg.filename} is not one of a search, since its '
-        'hooks have no ArchSearchHook'
-    )
+    if hook is None:
+        raise UserError(
+            f'the config {cfg.filename} is not one of a search, since its '
+            'hooks have no ArchSearchHook'
+        )
+    # The priority is the runner's, not an argument of the hook.
+    return {key: hook[key] for key in hook if key != 'priority'}
 
 
 def random_batch(batch: int, crop: int, num_classes: int) -> dict:
     """Random images and labels, as a data loader collates them."""
-    samples = []
-    for _ in range(batch):
-        labels = torch.randint(num_classes, (1, crop, crop))
-        samples.append(SegDataSample(gt_sem_seg=PixelData(data=labels)))
-    images = [
-        torch.randint(256, (3, crop, crop), dtype=torch.uint8)
-        for _ in range(batch)
-    ]
-    return dict(inputs=images, data_samples=samples)
+    labels = torch.randint(num_classes, (batch, 1, crop, crop))
+    images = torch.randint(256, (batch, 3, crop, crop), dtype=torch.uint8)
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in labels]
+    return dict(inputs=list(images), data_samples=samples)
 
 
 def check_device(device: Optional[str]) -> str:
-    """The device of an option, or by default the GPU, else the CPU.
-
-    Raises:
-        UserError: It is a GPU, and there is none.
-    """
-    if device is None:
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    """The device of an option, or by default the GPU, else the CPU."""
     if device == 'cuda' and not torch.cuda.is_available():
         raise UserError(
             '--device cuda needs a GPU that PyTorch can use, and none is '
             'available'
         )
-    return device
+    return device or ('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def rows_of(case: dict, rounds: list, halves: list, forward: int) -> list:
+    """The rows of a combination, one per half and one of both.
+
+    A row has ``error`` and no numbers where a round has failed; ``forward`` is
+    how many multiply-adds a forward pass has, for one image.
+    """
+    parts = {half: [half] for half in halves}
+    if len(halves) > 1:
+        parts['iteration'] = halves
+    errors = [found for found in rounds if 'error' in found]
+    if errors:
+        return [dict(case, half=name, **errors[0]) for name in parts]
+    forward *= case['batch']
+    return [
+        dict(case, half=name, **_numbers(rounds, part, forward))
+        for name, part in parts.items()
+    ]
+
+
+def _numbers(rounds, halves, forward):
+    """What was measured of these halves together, in all rounds."""
+    found = [[one[half] for half in halves] for one in rounds]
+    samples = [
+        sum(turn)
+        for one in found
+        for turn in zip(*(half['samples'] for half in one))
+    ]
+    row = spread(samples)
+    for key in ('built', *MEMORY):
+        row[key] = max(half[key] for one in found for half in one)
+    row['multiply_adds'] = forward * sum(map(HALVES.get, halves))
+    row['multiply_adds_per_second'] = row['multiply_adds'] / row['seconds']
+    return row
+
+
+def compare(rows: Sequence[dict]) -> list[dict]:
+    """Ratios ``time``, ``peak`` and ``working`` to rows with one other key.
+
+    They stand beside the combination, the half, and ``relative_to``, and are
+    None where there is nothing to divide by.
+    """
+    keys = (*KEYS, 'half')
+    key_of = itemgetter(*keys)
+    found = {key_of(row): row for row in rows if 'error' not in row}
+    ratios = []
+    for row in found.values():
+        for key, first, second, label in COMPARED:
+            other = found.get(key_of({**row, key: second}))
+            if row[key] == first and other:
+                ratio = dict(zip(keys, key_of(row)), relative_to=label)
+                ratio['time'] = row['seconds'] / other['seconds']
+                for name in MEMORY:
+                    base = other[name]
+                    ratio[name] = row[name] / base if base else None
+                ratios.append(ratio)
+    return ratios
+
+
+def project(rows: Sequence[dict], max_iters: int, begin: int) -> list[dict]:
+    """Combinations, and in ``seconds`` how long a whole search would take.
+
+    Of its ``max_iters`` iterations, those from ``begin`` on have both halves.
+    """
+    counts = dict(weights=max_iters, arch=max_iters - begin, iteration=0)
+    totals = Counter()
+    for row in rows:
+        if 'error' not in row:
+            seconds = counts[row['half']] * row['seconds']
+            totals[itemgetter(*KEYS)(row)] += seconds
+    return [dict(zip(KEYS, case), seconds=s) for case, s in totals.items()]
+
+
+def largest(fits: Callable[[int], bool]) -> int:
+    """The largest n from 1 on for which ``fits(n)``; 0 if there is none.
+
+    By doubling and bisection: ``fits`` must not become true again.
+    """
+    bad = 1
+    while fits(bad):
+        bad *= 2
+    good = bad // 2
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if fits(middle) else (good, middle)
+    return good
+
+
+def fit(cases: list, limits: list, memory: Callable) -> list[dict]:
+    """The largest ``batch`` and ``crop`` of each net within each ``limit``.
+
+    Limits are in 2^30 bytes; ``memory`` of a combination is in bytes.
+    """
+
+    @functools.cache
+    def needed(net, crop, batch):
+        return memory(dict(zip(KEYS, (crop, batch, *net))))
+
+    def row(net, limit):
+        room = limit * 2**30
+        steps = largest(lambda n: needed(net, 32 * n + 1, FIT_BATCH) <= room)
+        return dict(
+            zip(BACKBONE_KEYS, net),
+            limit=limit,
+            batch=largest(lambda n: needed(net, FIT_CROP, n) <= room),
+            crop=32 * steps + 1 if steps else 0,
+        )
+
+    nets = dict.fromkeys(map(itemgetter(*BACKBONE_KEYS), cases))
+    return [row(net, limit) for net in nets for limit in limits]

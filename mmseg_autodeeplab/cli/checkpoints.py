@@ -1,31 +1,32 @@
-"""Checkpoints as the tools read them."""
+"""Checkpoints and architectures as the tools read them."""
 
-import os.path as osp
+import datetime
+import os
+import re
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Optional
 
+from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
+from torch import nn
 
+from ..arch import Architecture, decode
 from ..errors import UserError, one_line
 
-
-def check_checkpoint(path):
-    """Raise a :class:`UserError` where a local checkpoint does not exist."""
-    if '://' not in path and not osp.isfile(osp.expanduser(path)):
-        raise UserError(f'the checkpoint {path} does not exist')
+# What every search has.
+KEYS = ('model.backbone', 'model.decode_head', 'train_dataloader.dataset')
 
 
-def load_weights(path):
-    """Load what MMEngine takes for ``load_from`` onto the CPU.
+def read_checkpoint(path: str, bare: bool = False) -> dict:
+    """Load a checkpoint of MMEngine, with a ``state_dict``, onto the CPU.
 
-    Args:
-        path (str): Path or address of the file.
-
-    Returns:
-        dict: A checkpoint, or weights alone.
-
-    Raises:
-        UserError: It is missing, or cannot be read as one.
+    ``bare`` weights may do instead, as for ``load_from`` of a config. Raises a
+    :class:`UserError` where it is missing, cannot be read, or is none.
     """
-    check_checkpoint(path)
+    if '://' not in path and not Path(path).expanduser().is_file():
+        raise UserError(f'the checkpoint {path} does not exist')
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except UserError:
@@ -39,51 +40,27 @@ def load_weights(path):
             f'{path} is not a checkpoint, since it holds a '
             f'{type(checkpoint).__name__} where a dict should be'
         )
-    return checkpoint
-
-
-def read_checkpoint(path):
-    """Load a checkpoint of MMEngine onto the CPU.
-
-    Args:
-        path (str): Path or address of the checkpoint.
-
-    Returns:
-        dict: The checkpoint; it has a ``state_dict`` and, if any, a ``meta``
-        that are dicts.
-
-    Raises:
-        UserError: It is missing, cannot be read, or is none.
-    """
-    checkpoint = load_weights(path)
+    if bare:
+        return checkpoint
     weights = checkpoint.get('state_dict')
-    if not isinstance(weights, dict) or not all(
-        isinstance(name, str) for name in weights
-    ):
-        raise UserError(
-            f'{path} is not a checkpoint of MMEngine, since it has no '
-            'state_dict; give an iter_*.pth that tools/train.py wrote'
-        )
-    if not isinstance(checkpoint.get('meta', {}), dict):
-        raise UserError(
-            f'{path} is not a checkpoint of MMEngine, since its meta is no '
-            'dict; give an iter_*.pth that tools/train.py wrote'
-        )
-    return checkpoint
+    if not isinstance(weights, dict) or {*map(type, weights)} - {str}:
+        wrong = 'it has no state_dict'
+    elif not isinstance(checkpoint.get('meta', {}), dict):
+        wrong = 'its meta is no dict'
+    else:
+        return checkpoint
+    raise UserError(
+        f'{path} is not a checkpoint of MMEngine, since {wrong}; give an '
+        'iter_*.pth that tools/train.py wrote'
+    )
 
 
-def check_weights(model, path, weights):
+def check_weights(model: nn.Module, path: str, weights: dict) -> None:
     """Raise a :class:`UserError` unless weights are all those of a model.
 
     MMEngine itself would warn, and go on with random ones in their place.
-
-    Args:
-        model (nn.Module): The model, maybe in wrappers; the weights are
-            loaded into it.
-        path (str): Where they come from, for the message.
-        weights (dict): The weights by name; others are ignored.
     """
-    while hasattr(model, 'module'):
+    while hasattr(model, 'module'):  # As for --tta.
         model = model.module
     weights = {k.removeprefix('module.'): v for k, v in weights.items()}
     try:
@@ -99,3 +76,98 @@ def check_weights(model, path, weights):
             f'{path} does not fit the model of the config, since it lacks '
             f'{len(missing)} of its weights, {missing[0]} for one'
         )
+
+
+def latest_checkpoint(folder: str) -> tuple[Optional[str], list[str]]:
+    """The newest complete checkpoint, and newer ones that are not complete.
+
+    MMEngine's ``last_checkpoint`` is not read: after a kill it may be empty,
+    absent, or name a file that is incomplete or gone.
+    """
+    files = [
+        str(file)
+        for file in Path(folder).glob('*.pth')
+        if re.fullmatch(r'(iter|epoch)_\d+', file.stem)
+    ]
+    # By time: iterations may be of an earlier, longer run.
+    files.sort(key=os.path.getmtime, reverse=True)
+    for i, file in enumerate(files):
+        try:  # The directory of the archive is its end.
+            zipfile.ZipFile(file).close()
+        except zipfile.BadZipFile:
+            continue
+        return file, files[:i]
+    return None, files
+
+
+def resume_latest(cfg: Config) -> list[str]:
+    """Have a config resume the newest checkpoint; returns what was found.
+
+    A seed that it leaves open becomes that of the checkpoint before the data
+    is shuffled by another.
+    """
+    folder = cfg.work_dir
+    hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
+    if hook.get('out_dir'):  # As CheckpointHook puts them together.
+        folder = Path(hook['out_dir'], Path(folder).name)
+    file, broken = latest_checkpoint(folder)
+    notices = [f'{name} is not complete and is left out.' for name in broken]
+    cfg.resume = file is not None
+    if not cfg.resume:
+        notice = 'No checkpoint to resume from in {}: the run starts anew.'
+        return [*notices, notice.format(folder)]
+    cfg.load_from = file
+    randomness = cfg.get('randomness') or {}
+    if randomness.get('seed') is None:
+        seed = read_checkpoint(file)['meta'].get('seed')
+        cfg.randomness = dict(randomness, seed=seed)
+    return [*notices, f'Resuming from {file}.']
+
+
+def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
+    """Read an ``architecture.json``, or decode a checkpoint of a search.
+
+    The checkpoint has the config of its search as well, which is returned.
+    """
+    if file.endswith('.json'):
+        return Architecture.load(file), None
+    checkpoint = read_checkpoint(file)
+    try:
+        alphas, betas = (
+            checkpoint['state_dict'][f'backbone.{name}'].float().numpy()
+            for name in ('alphas', 'betas')
+        )
+        iteration = int(checkpoint['meta']['iter'])
+        # Config.fromstring would leave a file behind where the text is broken.
+        with tempfile.TemporaryDirectory() as folder:
+            text = Path(folder, 'search.py')
+            text.write_text(checkpoint['meta']['cfg'], encoding='utf-8')
+            cfg = Config.fromfile(text)
+        check_search(cfg, 'its config')
+    except Exception as error:  # Anything may stand there: a config is code.
+        raise UserError(
+            f'{file} is not the checkpoint of a search ({one_line(error)}); '
+            'give an iter_*.pth that tools/train.py wrote with a search config'
+        ) from error
+    try:
+        architecture = decode(alphas, betas)
+    except ValueError as error:
+        raise UserError(f'{file}: {error}') from error
+    now = datetime.datetime.now().isoformat(timespec='seconds')
+    return architecture.with_provenance(
+        checkpoint=Path(file).name, iteration=iteration, date=now
+    ), cfg
+
+
+def check_search(cfg: Config, name: Optional[str] = None) -> None:
+    """Raise a :class:`UserError` where a config is not that of a search."""
+    for key in KEYS:
+        value = cfg
+        for part in key.split('.'):
+            value = value.get(part) if hasattr(value, 'get') else None
+        if not isinstance(value, dict):
+            raise UserError(
+                f'{name or cfg.filename} is not the config of a search, since '
+                f'it has no {key}; give the config that the search was '
+                'started with.'
+            )

@@ -1,8 +1,9 @@
 """Options of the tools, and the config that they make."""
 
+import argparse
 import os
-import os.path as osp
 import tempfile
+from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
@@ -12,11 +13,10 @@ from torch import distributed, nn
 
 from ..compat.registry import is_a, resolve
 from ..errors import UserError
-from .inheritance import restore_deletes
 
 
-def add_config_arguments(parser):
-    """Add ``config`` and ``--cfg-options`` to a parser."""
+def add_arguments(parser: argparse.ArgumentParser, run: bool = False) -> None:
+    """Add the config and its options, and those of a run, to a parser."""
     parser.add_argument('config', help='config file')
     parser.add_argument(
         '--cfg-options',
@@ -27,10 +27,8 @@ def add_config_arguments(parser):
         help='override settings of the config; lists as KEY="[a,b]" or '
         'KEY=a,b, nested ones as KEY="[(a,b),(c,d)]", without spaces',
     )
-
-
-def add_runner_arguments(parser):
-    """Add ``--work-dir``, ``--launcher`` and ``--local-rank`` to a parser."""
+    if not run:
+        return
     parser.add_argument('--work-dir', help='folder of logs and checkpoints')
     parser.add_argument(
         '--launcher',
@@ -42,53 +40,23 @@ def add_runner_arguments(parser):
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
 
 
-def load_config(args):
-    """Read the config of a tool and override it by its options.
-
-    Args:
-        args (argparse.Namespace): What :func:`add_config_arguments` and
-            maybe :func:`add_runner_arguments` added. The working directory
-            is that of the option, else that of the config, else
-            ``work_dirs/`` plus the name of the config.
-
-    Returns:
-        Config: The config.
-
-    Raises:
-        UserError: The config is missing or broken.
-    """
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config of a tool and override it by the tool's options."""
     cfg = read_config(args.config, args.cfg_options)
     if 'launcher' in args:
         cfg.launcher = args.launcher
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-        cfg.work_dir = (
-            args.work_dir
-            or cfg.get('work_dir')
-            or osp.join(
-                'work_dirs', osp.splitext(osp.basename(args.config))[0]
-            )
-        )
+        default = f'work_dirs/{Path(args.config).stem}'
+        cfg.work_dir = args.work_dir or cfg.get('work_dir') or default
     return cfg
 
 
-def read_config(file, options={}):
-    """Read a config and override it.
-
-    Args:
-        file (str): The config file.
-        options (dict): Values by their keys, with dots. Defaults to none.
-
-    Returns:
-        Config: The config.
-
-    Raises:
-        UserError: The config is missing or broken.
-    """
-    if not osp.isfile(file):
+def read_config(file: str, options: dict = {}) -> Config:
+    """Read a config and override it by ``options``, whose keys have dots."""
+    if not Path(file).is_file():
         raise UserError(f'the config {file} does not exist')
     try:
         cfg = Config.fromfile(file)
-        restore_deletes(cfg, file)
         cfg.merge_from_dict(options)
     except ImportError:  # Of a custom import: says itself where it fails.
         raise
@@ -99,18 +67,11 @@ def read_config(file, options={}):
     return cfg
 
 
-def start_processes(cfg):
+def start_processes(cfg: Config) -> None:
     """Let the processes of a launcher compute where there is no GPU.
 
     MMEngine's launchers and its wrapper of the model choose one. Here the
     processes are joined before, by gloo, which MMEngine then finds done.
-
-    Args:
-        cfg (Config): The config; gets a ``model_wrapper_cfg``.
-
-    Raises:
-        UserError: The launcher is another one than ``'pytorch'``, or the
-            model has SyncBN.
     """
     if cfg.launcher == 'none' or get_device() != 'cpu':
         return
@@ -127,24 +88,23 @@ def start_processes(cfg):
         )
     if not distributed.is_initialized():
         distributed.init_process_group('gloo')
-    wrapper = dict(  # MMEngine's own, but for the last.
+    cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
-        device_ids=None,
-    )
-    cfg.model_wrapper_cfg = dict(wrapper, **cfg.get('model_wrapper_cfg') or {})
+        device_ids=None,  # MMEngine's own, but for this.
+    ) | dict(cfg.get('model_wrapper_cfg') or {})
 
 
 def _has_sync_norm(model):
     if isinstance(model, dict):
-        return is_a(MODELS, model, nn.SyncBatchNorm) or any(
-            map(_has_sync_norm, model.values())
-        )
+        if is_a(MODELS, model, nn.SyncBatchNorm):
+            return True
+        model = list(model.values())
     return isinstance(model, (list, tuple)) and any(map(_has_sync_norm, model))
 
 
-def check_keys(cfg, *keys):
+def check_keys(cfg: Config, *keys: str) -> None:
     """Raise a :class:`UserError` where a config lacks one of the keys."""
     for key in keys:
         if cfg.get(key) is None:
@@ -153,13 +113,13 @@ def check_keys(cfg, *keys):
             )
 
 
-def check_evaluation(cfg):
+def check_evaluation(cfg: Config) -> None:
     """Raise a :class:`UserError` where validation or test is half there."""
     for part in ('val', 'test'):
         keys = [f'{part}_{key}' for key in ('dataloader', 'evaluator', 'cfg')]
         given = [key for key in keys if cfg.get(key) is not None]
-        if given and len(given) < len(keys):
-            missing = [key for key in keys if key not in given]
+        missing = [key for key in keys if key not in given]
+        if given and missing:
             raise UserError(
                 f'the config {cfg.filename} has {" and ".join(given)} but no '
                 f'{" and no ".join(missing)}: give all three, or set all '
@@ -167,43 +127,31 @@ def check_evaluation(cfg):
             )
 
 
-def enable_amp(optim_wrapper):
-    """Turn the optimizer wrapper of a config into that of mixed precision.
-
-    Args:
-        optim_wrapper (dict): Its config, changed in place.
-
-    Raises:
-        UserError: The wrapper is of another kind than ``OptimWrapper``.
-    """
-    if not is_a(OPTIM_WRAPPERS, optim_wrapper, AmpOptimWrapper):
-        kind = optim_wrapper.get('type', 'OptimWrapper')  # As MMEngine has it.
-        if resolve(OPTIM_WRAPPERS, kind) is not OptimWrapper:
-            raise UserError(
-                '--amp works with the optimizer wrapper OptimWrapper, '
-                f'but the config has {kind}'
-            )
+def enable_amp(optim_wrapper: dict) -> None:
+    """Turn the config of an ``OptimWrapper``, no other, into that of AMP."""
+    kind = optim_wrapper.get('type', 'OptimWrapper')  # As MMEngine has it.
+    if resolve(OPTIM_WRAPPERS, kind) is OptimWrapper:
         optim_wrapper['type'] = 'AmpOptimWrapper'
+    elif not is_a(OPTIM_WRAPPERS, optim_wrapper, AmpOptimWrapper):
+        raise UserError(
+            '--amp works with the optimizer wrapper OptimWrapper, but the '
+            f'config has {kind}'
+        )
     optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
-def check_amp(cfg):
+def check_amp(cfg: Config) -> None:
     """Raise a :class:`UserError` where mixed precision lacks its GPU."""
-    if is_a(
-        OPTIM_WRAPPERS, cfg.optim_wrapper, AmpOptimWrapper
-    ) and get_device() in ('cpu', 'mps'):
+    amp = is_a(OPTIM_WRAPPERS, cfg.optim_wrapper, AmpOptimWrapper)
+    if amp and get_device() in ('cpu', 'mps'):
         raise UserError(
-            'mixed precision (--amp) needs a GPU, and none is '
-            'available: train without it'
+            'mixed precision (--amp) needs a GPU, and none is available: '
+            'train without it'
         )
 
 
-def check_work_dir(folder):
-    """Make the working directory, and write to it.
-
-    Raises:
-        UserError: That is not possible.
-    """
+def check_work_dir(folder: str) -> None:
+    """Make the working directory, and raise unless it can be written to."""
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -2,7 +2,9 @@
 
 import inspect
 import os.path as osp
+from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.fileio import list_from_file
 from mmengine.utils import scandir
 from mmseg.registry import DATASETS
@@ -12,45 +14,30 @@ from ..datasets import check_pipelines
 from ..errors import UserError
 
 
-def check_data(cfg, *parts):
-    """Look for the data before anything is built.
+def check_data(cfg: Config, *parts: str) -> None:
+    """Raise a :class:`UserError` where images or labels are missing.
 
     MMEngine builds the validation set when training is about to start, reads
     labels when it needs them, and waits forever for an image of an empty
-    folder.
-
-    Args:
-        cfg (Config): The config.
-        parts (str): Which of ``'train'``, ``'val'`` and ``'test'``. The test
-            part may lack its labels.
-
-    Raises:
-        UserError: A folder or file is missing, or a folder has no image.
+    folder. Of ``'train'``, ``'val'`` and ``'test'``, the last needs no labels.
     """
     for part in parts:
-        for key, dataset in _datasets_of(cfg, part):
+        for key, dataset in _datasets(cfg, part):
             _check_dataset(dataset, key, labels=part != 'test')
 
 
-def check_loading(cfg, *parts):
-    """Let the data sets of a config check each image and label as it is read.
+def check_loading(cfg: Config, *parts: str) -> None:
+    """Let data sets, of the classes of the model, check what they read.
 
-    The stock transforms that load them give way to those of
-    :mod:`mmseg_autodeeplab.datasets.loading`, which load the same.
-
-    Args:
-        cfg (Config): The config; its pipelines are changed in place.
-        parts (str): Which of ``'train'``, ``'val'`` and ``'test'``.
-
-    Raises:
-        UserError: A data set has other classes than the model.
+    The stock transforms that load images and labels give way, in place, to
+    those of :mod:`mmseg_autodeeplab.datasets.loading`, which load the same.
     """
     head = cfg.model.get('module', cfg.model).get('decode_head') or {}
     if isinstance(head, (list, tuple)):  # Of a cascade, the last predicts.
         head = head[-1]
     num_classes = head.get('num_classes')
     for part in parts:
-        for _, dataset in _datasets_of(cfg, part):
+        for _, dataset in _datasets(cfg, part):
             _check_classes(dataset, num_classes)
         check_pipelines(
             cfg.get(f'{part}_dataloader'),
@@ -60,21 +47,18 @@ def check_loading(cfg, *parts):
         )
 
 
-def _datasets_of(cfg, part):
-    loader = cfg.get(f'{part}_dataloader')
-    if loader is not None:
-        yield from _datasets(loader.dataset, f'{part}_dataloader.dataset')
-
-
-def _datasets(dataset, key):
-    """Yield the datasets within wrappers, and their keys in the config."""
-    if 'datasets' in dataset:
-        for i, inner in enumerate(dataset['datasets']):
-            yield from _datasets(inner, f'{key}.datasets.{i}')
-    elif 'dataset' in dataset:
-        yield from _datasets(dataset['dataset'], f'{key}.dataset')
-    else:
-        yield key, dataset
+def _datasets(cfg, part):
+    """Yield the data sets within wrappers, after their keys in the config."""
+    key = f'{part}_dataloader'
+    found = [(f'{key}.dataset', cfg[key].dataset)] if cfg.get(key) else []
+    for key, dataset in found:
+        if 'datasets' in dataset:
+            for i, inner in enumerate(dataset['datasets']):
+                found.append((f'{key}.datasets.{i}', inner))
+        elif 'dataset' in dataset:
+            found.append((f'{key}.dataset', dataset['dataset']))
+        else:
+            yield key, dataset
 
 
 def _check_dataset(dataset, key, labels):
@@ -85,48 +69,37 @@ def _check_dataset(dataset, key, labels):
         return
     root = dataset.get('data_root') or ''
     prefix = dataset.get('data_prefix') or {}
-    paths = [root, osp.join(root, dataset.get('ann_file') or '')] + [
-        osp.join(root, path)
+    ann_file = osp.join(root, dataset.get('ann_file') or '')
+    folders = {
+        name: osp.join(root, path)
         for name, path in prefix.items()
         if path is not None and (labels or name.startswith('img'))
-    ]
-    for path in paths:
+    }
+    for path in (root, ann_file, *folders.values()):
         if path and '://' not in path and not osp.exists(path):
             raise UserError(
                 f'{path} does not exist: check data_root and data_prefix of '
                 f'{key}, or pass --cfg-options {key}.data_root=FOLDER'
             )
-
-    ann_file = osp.join(root, dataset.get('ann_file') or '')
-    if osp.isfile(ann_file):
-        with open(ann_file, 'rb') as file:
-            if not file.read().strip():
-                raise UserError(
-                    f'{ann_file} lists no image: check ann_file of {key}'
-                )
-
-    images = prefix.get('img_path')
-    suffix = dataset.get('img_suffix') or _default(cls, 'img_suffix')
-    if images is None or suffix is None or dataset.get('ann_file'):
-        return
-    images = osp.join(root, images)
-    if (
-        '://' not in images
-        and next(scandir(images, suffix, recursive=True), None) is None
-    ):
-        raise UserError(
-            f'{images} has no file that ends in {suffix}: check '
-            f'data_root, data_prefix and img_suffix of {key}'
-        )
+    if osp.isfile(ann_file) and not Path(ann_file).read_bytes().strip():
+        raise UserError(f'{ann_file} lists no image: check ann_file of {key}')
+    images = folders.get('img_path')
+    if images and '://' not in images and not dataset.get('ann_file'):
+        suffix = dataset.get('img_suffix')
+        if not suffix and cls:
+            default = inspect.signature(cls).parameters.get('img_suffix')
+            suffix = default and default.default
+        if suffix and not any(scandir(images, suffix, recursive=True)):
+            raise UserError(
+                f'{images} has no file that ends in {suffix}: check '
+                f'data_root, data_prefix and img_suffix of {key}'
+            )
 
 
 def _check_classes(dataset, num_classes):
     cls = resolve(DATASETS, dataset['type'])
-    metainfo = {
-        **getattr(cls, 'METAINFO', {}),
-        **(dataset.get('metainfo') or {}),
-    }
-    classes = metainfo.get('classes')
+    metainfo = dataset.get('metainfo') or {}
+    classes = {**getattr(cls, 'METAINFO', {}), **metainfo}.get('classes')
     if isinstance(classes, str):  # The name of a file.
         classes = list_from_file(classes)
     # A head of one class may be for one of two.
@@ -137,8 +110,3 @@ def _check_classes(dataset, num_classes):
             f'model.decode_head.num_classes={len(classes)}, or choose classes '
             'by metainfo of the dataset'
         )
-
-
-def _default(cls, name):
-    parameter = inspect.signature(cls).parameters.get(name) if cls else None
-    return parameter and parameter.default

@@ -1,51 +1,42 @@
 """Users' mistakes, printed as one sentence."""
 
 import errno
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import UserError
 
-# What to do about errors of the file system.
+_MISSING = 'check the paths in the config, or set them with --cfg-options'
 _FULL = (
     'free some space; what was written before is complete, and a training '
     'goes on from its last checkpoint with --resume'
 )
 _DENIED = 'check who may write there, or give another path'
 _WAYS_OUT = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EFBIG: _FULL,
-    errno.EACCES: _DENIED,
-    errno.EPERM: _DENIED,
-    errno.EROFS: _DENIED,
-    errno.EEXIST: _DENIED,
-    errno.ENOTDIR: _DENIED,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _DENIED),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), _DENIED),
 }
 
 
 @contextmanager
-def user_errors():
+def user_errors() -> Iterator[None]:
     """Print a user's mistake as one sentence and exit with status 1.
 
-    :class:`UserError` and ``FileNotFoundError`` are such, a full disk and
-    what must not be written; every other exception keeps its traceback. Works
-    as a decorator too.
+    A :class:`UserError` is one, a missing file, a full disk, and what must
+    not be written; every other exception keeps its traceback.
     """
     try:
         yield
     except UserError as error:
         raise SystemExit(f'Error: {_sentence(error)}') from None
-    except FileNotFoundError as error:
-        raise SystemExit(
-            f'Error: {_sentence(error)}: check the paths in the config, or '
-            'set them with --cfg-options'
-        ) from None
     except OSError as error:
-        if error.errno not in _WAYS_OUT:
+        way_out = _WAYS_OUT.get(error.errno)
+        if isinstance(error, FileNotFoundError):  # Of a worker: no errno.
+            way_out = _MISSING
+        if way_out is None:
             raise
-        raise SystemExit(
-            f'Error: {_sentence(error)}: {_WAYS_OUT[error.errno]}'
-        ) from None
+        raise SystemExit(f'Error: {_sentence(error)}: {way_out}') from None
 
 
 def _sentence(error):

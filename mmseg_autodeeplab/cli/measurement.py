@@ -1,140 +1,133 @@
-"""Time and memory of functions, each case in a process of its own."""
+"""Time and memory of functions, where they were measured, and tables of it."""
 
-import contextlib
 import ctypes
+import datetime
 import gc
-import sys
+import platform
+import re
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import Union
+from pathlib import Path
 
 import torch
+from prettytable import PrettyTable, TableStyle
 
 MIB = 2**20
 
 
-class PeakMemory:
-    """Peak memory of functions, above what is in use when this is made.
+def settled_memory(device: str) -> int:
+    """Bytes in use without garbage; a new peak begins here.
 
-    On a GPU it is that of the tensors, as PyTorch's allocator counts them; on
-    the CPU that of the process, as Linux counts it. Elsewhere the operating
-    system tells only the peak since the process began, which is then an upper
-    bound.
-
-    Args:
-        device (str | torch.device): Where the functions compute.
-
-    Attributes:
-        base (int): Bytes in use when this was made.
+    On a GPU they are those of the tensors, as PyTorch's allocator counts
+    them; on the CPU those of the process, as Linux counts them.
     """
-
-    def __init__(self, device: Union[str, torch.device]) -> None:
-        self.device = torch.device(device)
-        self.base = self._in_use()
-
-    def now(self) -> int:
-        """What is in use, in bytes above ``base``."""
-        return max(self._in_use() - self.base, 0)
-
-    def of(self, function: Callable) -> int:
-        """Call the function; returns its peak, in bytes above ``base``."""
-        self.start()
-        function()
-        return max(self.read() - self.base, 0)
-
-    def start(self) -> None:
-        """Begin to watch for a peak."""
-        self._settle()
-        if self.device.type == 'cuda':
-            torch.cuda.reset_peak_memory_stats(self.device)
-            return
-        # The kernel's mark only rises, unless it is told to start anew.
-        with (
-            contextlib.suppress(OSError),
-            open('/proc/self/clear_refs', 'w') as file,
-        ):
-            file.write('5')
-
-    def read(self) -> int:
-        """The peak since the start, in bytes, with ``base``."""
-        if self.device.type == 'cuda':
-            synchronize(self.device)
-            return torch.cuda.max_memory_allocated(self.device)
-        return _process_memory('VmHWM')
-
-    def _in_use(self) -> int:
-        self._settle()
-        if self.device.type == 'cuda':
-            return torch.cuda.memory_allocated(self.device)
-        return _process_memory('VmRSS')
-
-    def _settle(self) -> None:
-        gc.collect()
-        if self.device.type == 'cuda':
-            synchronize(self.device)
-            return
-        # What was freed is not always given back; glibc does so when asked.
-        with contextlib.suppress(OSError, AttributeError, TypeError):
-            ctypes.CDLL(None).malloc_trim(0)
+    gc.collect()
+    if device == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        # glibc gives back what was freed when it is asked to, and the
+        # kernel's mark only rises, unless it is told to start anew.
+        ctypes.CDLL(None).malloc_trim(0)
+        Path('/proc/self/clear_refs').write_text('5')
+    return _memory(device, 'current', 'VmRSS')
 
 
-def _process_memory(key: str) -> int:
-    """``VmRSS`` or ``VmHWM``, the latest or the highest, in bytes."""
-    try:
-        with open('/proc/self/status') as file:
-            for line in file:
-                if line.startswith(f'{key}:'):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import resource  # Not on Windows.
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == 'darwin' else peak * 1024
+def peak_memory(device: str) -> int:
+    """The most bytes in use since :func:`settled_memory`."""
+    return _memory(device, 'peak', 'VmHWM')
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
+def _memory(device, of_tensors, of_process):
+    if device == 'cuda':
+        return torch.cuda.memory_stats()[f'allocated_bytes.all.{of_tensors}']
+    status = Path('/proc/self/status').read_text()
+    return 1024 * int(re.search(rf'{of_process}:\s*(\d+) kB', status)[1])
 
 
-def seconds(function: Callable, device: torch.device) -> float:
-    """The time that a function takes."""
-    synchronize(device)
-    start = time.perf_counter()
-    function()
-    synchronize(device)
-    return time.perf_counter() - start
+def measure(steps: dict, device: str, iters: int, warmup: int) -> dict:
+    """Measure functions that take turns.
+
+    Returns:
+        dict: Per function ``samples``, its times in seconds, and in bytes
+        ``built``, the memory before, the ``peak`` above it, and ``working``,
+        the part of the peak above what stays between the turns.
+    """
+    wait = getattr(torch, device).synchronize  # For nothing on a CPU.
+    samples = {name: [] for name in steps}
+    built = settled_memory(device)
+    for _ in range(warmup + iters):
+        for name, step in steps.items():
+            wait()
+            start = time.perf_counter()
+            step()
+            wait()
+            samples[name].append(time.perf_counter() - start)
+    stays = settled_memory(device)
+    found = {}
+    for name, step in steps.items():
+        settled_memory(device)
+        step()
+        peak = peak_memory(device)
+        found[name] = dict(
+            samples=samples[name][warmup:],
+            built=built,
+            peak=max(peak - built, 0),
+            working=max(peak - stays, 0),
+        )
+    return found
 
 
 def isolated(function: Callable, *args, **kwargs) -> dict:
-    """Call a function of a module in a fresh process.
+    """Call a function of a module in a fresh process, with as many threads.
 
-    Returns:
-        dict: What the function returns; if it runs out of memory, or is
-        killed, a dict with the key ``error`` alone.
-
-    Raises:
-        Exception: Any other that the function raises.
+    Memory that is left behind would hide the peak of the next. If it runs out
+    of memory, or is killed, the result has ``error`` alone.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:
+    spawn, threads = get_context('spawn'), (torch.get_num_threads(),)
+    with ProcessPoolExecutor(1, spawn, torch.set_num_threads, threads) as pool:
         try:
-            return pool.submit(guarded, function, args, kwargs).result()
+            return pool.submit(function, *args, **kwargs).result()
         except BrokenProcessPool:
             return dict(error='killed')
+        except (MemoryError, RuntimeError) as error:
+            # OutOfMemoryError of a GPU, and what PyTorch raises on the CPU.
+            if re.search("MemoryError|can't allocate memory", repr(error)):
+                return dict(error='out of memory')
+            raise
 
 
-def guarded(function: Callable, args: tuple, kwargs: dict) -> dict:
-    """Call a function; that memory runs out is a result, too."""
-    try:
-        return function(*args, **kwargs)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or (
-            "can't allocate memory" in str(error)
-        ):
-            return dict(error='out of memory')
-        raise
+def environment(device: str) -> dict:
+    """What the numbers hold for: device, threads, versions and date."""
+    cpus = re.findall('model name.*: (.*)', Path('/proc/cpuinfo').read_text())
+    found = dict(
+        device=[*cpus, platform.machine()][0],
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        date=datetime.date.today().isoformat(),
+    )
+    if device == 'cuda':
+        found['device'] = torch.cuda.get_device_name()
+        found['cuda'] = torch.version.cuda
+    return found
+
+
+def spread(samples: Sequence[float]) -> dict:
+    """Times, and their median, minimum and maximum."""
+    return dict(
+        seconds=statistics.median(samples),
+        seconds_min=min(samples),
+        seconds_max=max(samples),
+        samples=samples,
+    )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """A table in Markdown; a cell that is ``None`` is empty."""
+    text = PrettyTable(header, align='r')
+    text.set_style(TableStyle.MARKDOWN)
+    text.add_rows([['' if c is None else c for c in row] for row in rows])
+    return text.get_string()

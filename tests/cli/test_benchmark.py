@@ -3,54 +3,62 @@ import os
 import pytest
 import torch
 
-from mmseg_autodeeplab.cli import benchmark, measurement, tables
+from mmseg_autodeeplab.cli import benchmark, measurement
+
+SIZE = 64 * measurement.MIB
+
+
+def ones():
+    # Memory that is never written is not resident.
+    return torch.ones(SIZE, dtype=torch.uint8)
+
+
+def measure(function):
+    found = measurement.measure(dict(f=function), 'cpu', iters=0, warmup=0)
+    return found['f']['peak']
 
 
 def test_peak_memory_sees_what_is_freed_again():
-    size = 64 * measurement.MIB
-    memory = measurement.PeakMemory('cpu')
-
-    def function():
-        # Memory that is never written is not resident.
-        torch.ones(size, dtype=torch.uint8)
-
-    assert memory.of(function) == pytest.approx(size, rel=0.1)
-    assert memory.of(lambda: None) < 0.1 * size
+    assert measure(lambda: ones().max()) == (pytest.approx(SIZE, rel=0.1))
+    assert measure(lambda: None) < 0.1 * SIZE
 
 
 def test_peak_memory_is_above_what_was_there():
-    size = 64 * measurement.MIB
-    held = torch.ones(size, dtype=torch.uint8)
-    memory = measurement.PeakMemory('cpu')
-    assert memory.base > size
-    assert memory.of(lambda: held.max()) < 0.1 * size
+    held = ones()
+    assert measurement.settled_memory('cpu') > SIZE
+    assert measure(lambda: held.max()) < 0.1 * SIZE
 
 
 def test_what_stays_between_calls():
-    size = 64 * measurement.MIB
-    memory = measurement.PeakMemory('cpu')
     held = []
-    memory.of(lambda: held.append(torch.ones(size, dtype=torch.uint8)))
-    assert memory.now() == pytest.approx(size, rel=0.1)
-    held.clear()
-    assert memory.now() < 0.1 * size
+
+    def step():
+        held[:] = [ones()]
+
+    found = measurement.measure(dict(f=step), 'cpu', iters=2, warmup=1)['f']
+    # The new one is there before the old one goes.
+    assert found['peak'] == pytest.approx(2 * SIZE, rel=0.1)
+    assert found['working'] == pytest.approx(SIZE, rel=0.1)
+    assert len(found['samples']) == 2 and min(found['samples']) > 0
 
 
+def allocate():
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def fail():
+    raise RuntimeError('of another kind')
+
+
+@pytest.mark.run
 def test_out_of_memory_is_a_result():
-
-    def function():
-        torch.empty(2**60, dtype=torch.uint8)
-
-    assert measurement.guarded(function, (), {}) == {'error': 'out of memory'}
+    assert measurement.isolated(allocate) == {'error': 'out of memory'}
 
 
+@pytest.mark.run
 def test_other_errors_stay_errors():
-
-    def function():
-        raise RuntimeError('of another kind')
-
     with pytest.raises(RuntimeError, match='of another kind'):
-        measurement.guarded(function, (), {})
+        measurement.isolated(fail)
 
 
 @pytest.mark.run
@@ -59,21 +67,22 @@ def test_a_process_that_dies_is_a_result():
 
 
 def test_spread():
-    assert tables.spread([3, 1, 2]) == dict(
-        seconds=2, seconds_min=1, seconds_max=3
+    assert measurement.spread([3, 1, 2]) == dict(
+        seconds=2, seconds_min=1, seconds_max=3, samples=[3, 1, 2]
     )
 
 
 def test_table_is_markdown_and_aligned():
-    assert tables.table(
+    lines = measurement.table(
         ['name', 'ms'], [['a', 1.5], ['longer', 12], ['none', None]]
-    ).splitlines() == [
-        '| name   |  ms |',
-        '| ------ | --: |',
-        '| a      | 1.5 |',
-        '| longer |  12 |',
-        '| none   |     |',
-    ]
+    ).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    header, rule, *rows = (
+        [cell.strip() for cell in line.strip('|').split('|')] for line in lines
+    )
+    assert header == ['name', 'ms']
+    assert all(set(cell) <= {'-', ':'} for cell in rule)
+    assert rows == [['a', '1.5'], ['longer', '12'], ['none', '']]
 
 
 def test_random_batch_is_that_of_a_data_loader():

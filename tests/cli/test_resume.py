@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmseg_autodeeplab.cli.resume import (
+from mmseg_autodeeplab.cli.checkpoints import (
     latest_checkpoint,
     resume_latest,
 )

@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import HOOKS, MODELS, TRANSFORMS
 
 from mmseg_autodeeplab.arch import Architecture
-from mmseg_autodeeplab.cli import check_loading, read_config
+from mmseg_autodeeplab.cli import check_loading
 from mmseg_autodeeplab.datasets import (
     SplitInfiniteSampler,
     uncheck_pipelines,
@@ -258,59 +258,6 @@ def test_delete_replaces(search):
     )
     assert cfg.auto_scale_lr == dict(base_batch_size=8)
     assert '_delete_' not in cfg.pretty_text
-
-
-CHILD = f"""
-_base_ = ['{DEMO}']
-retrain = dict(
-    model=dict(decode_head=dict(
-        _delete_=True, type='FCNHead', in_channels=8, channels=8,
-        num_classes=6)),
-    optim_wrapper=dict(optimizer=dict(
-        _delete_=True, type='SGD', lr=0.1)))
-"""
-
-
-def test_delete_is_inherited(tmp_path):
-    """MMEngine would remove the word where a base has `retrain`, too."""
-    init_default_scope('mmseg')
-    (tmp_path / 'child.py').write_text(CHILD)
-    grandchild = tmp_path / 'grandchild.py'
-    grandchild.write_text(
-        "_base_ = './child.py'\n"
-        "retrain = {'optim_wrapper': {'optimizer': dict(lr=0.2)}}"
-    )
-    for file, lr in ((tmp_path / 'child.py', 0.1), (grandchild, 0.2)):
-        cfg = retrain(read_config(str(file)))
-        assert cfg.model.decode_head.to_dict() == dict(
-            type='FCNHead', in_channels=8, channels=8, num_classes=6
-        )
-        assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=lr)
-        # The base's own is there as well.
-        assert cfg.model.backbone.norm_cfg == dict(type='BN')
-        assert cfg.train_cfg.max_iters == 2000
-    # As a checkpoint has it.
-    text = read_config(str(grandchild)).pretty_text
-    again = tmp_path / 'again.py'
-    again.write_text(text)
-    assert retrain(Config.fromfile(again)).to_dict() == cfg.to_dict()
-
-
-def test_a_dict_that_is_replaced_forgets_what_bases_say_of_it(tmp_path):
-    init_default_scope('mmseg')
-    (tmp_path / 'child.py').write_text(CHILD)
-    file = tmp_path / 'grandchild.py'
-    file.write_text(
-        "_base_ = './child.py'\n"
-        'retrain = dict(_delete_=True, model=dict(decode_head='
-        'dict(channels=8), backbone=dict(norm_cfg=dict(eps=1e-4))))'
-    )
-    cfg = retrain(read_config(str(file)))
-    assert cfg.model.decode_head.type == 'AutoDeepLabHead'
-    assert cfg.model.decode_head.channels == 8
-    assert cfg.model.backbone.norm_cfg.to_dict() == dict(
-        type='SyncBN', momentum=3e-4, eps=1e-4
-    )
 
 
 def test_another_loop(search):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmseg_autodeeplab.cli import benchmark, measurement, tables
+from mmseg_autodeeplab.cli import benchmark, measurement
 from mmseg_autodeeplab.models import complexity
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -38,17 +38,17 @@ def measured(monkeypatch):
         cost *= 3 if net.get('form') == 'reference' else 2
         if options['batch'] > 100:
             return dict(error='out of memory')
-        return dict(
-            seconds={
-                half: [
+        return {
+            half: dict(
+                samples=[
                     cost * (len(calls) + i) for i in range(options['iters'])
-                ]
-                for half in options['halves']
-            },
-            peak={half: cost * len(half) for half in options['halves']},
-            built=1000,
-            state=cost,
-        )
+                ],
+                peak=cost * len(half),
+                working=cost * (len(half) - 1),
+                built=1000,
+            )
+            for half in options['halves']
+        }
 
     monkeypatch.setattr(measurement, 'isolated', isolated)
     monkeypatch.setattr(
@@ -212,7 +212,7 @@ def test_what_fits(config, run_tool, tmp_path, capsys, measured, monkeypatch):
     # The memory of the fixture's numbers, as if it were that of a GPU.
     monkeypatch.setattr(benchmark, 'check_device', lambda device: 'cuda')
     monkeypatch.setattr(
-        tables,
+        measurement,
         'environment',
         lambda device: dict(device='none', date='today'),
     )

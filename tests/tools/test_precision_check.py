@@ -8,7 +8,7 @@ from mmseg_autodeeplab.models.layers import CELLS
 
 SMALL = ('--layers', 3, '--blocks', 1, '--filter-multiplier', 2)
 ROW = re.compile(
-    r'\| +0 \| (.+?) +' + r'\| +([\d.e-]+) ' * 3 + r'\| +(\d+) of'
+    r'\| +0 \| +(.+?) +' + r'\| +([\d.e-]+) ' * 3 + r'\| +(\d+) of'
 )
 
 

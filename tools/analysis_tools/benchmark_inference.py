@@ -15,7 +15,7 @@ import torch
 from mmengine.hub import get_config
 
 from mmseg_autodeeplab import cli
-from mmseg_autodeeplab.cli import benchmark, measurement, tables
+from mmseg_autodeeplab.cli import benchmark, measurement
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import write_atomically
 
@@ -109,15 +109,13 @@ def measure(path, cfg, args, shape):
             device=args.device,
             iters=args.iters,
             warmup=args.warmup,
-            threads=args.threads,
             amp=args.amp,
         )
     except AssertionError as error:  # Most often: not of this size.
         raise UserError(f'{path} fails on such images: {error}') from error
     if 'error' in found:
         return dict(config=name, **found)
-    samples = found.pop('seconds')
-    row = dict(config=name, **tables.spread(samples), samples=samples, **found)
+    row = dict(found, config=name, **measurement.spread(found.pop('samples')))
     row['images_per_second'] = args.batch / row['seconds']
     row['multiply_adds_per_second'] = (
         row['multiply_adds'] * row['images_per_second']
@@ -146,7 +144,7 @@ def print_rows(rows):
         )
     header = ['config', 'M params', 'G madds', 'seconds', 'min..max']
     header += ['images/s', 'G madds/s', 'peak MiB']
-    print(tables.table(header, lines))
+    print(measurement.table(header, lines))
 
 
 @cli.user_errors()
@@ -158,9 +156,9 @@ def main():
     shape = (args.shape[0], args.shape[-1])
     if args.threads:
         torch.set_num_threads(args.threads)
-    where = tables.environment(args.device)
+    where = measurement.environment(args.device)
     print(
-        f'{tables.describe(where)}\n'
+        f'{", ".join(f"{k} {v}" for k, v in where.items())}\n'
         f'Input: {args.batch} x 3 x {shape[0]} x {shape[1]}, amp {args.amp}\n'
     )
     rows = [measure(path, cfg, args, shape) for path, cfg in configs.items()]

@@ -29,8 +29,8 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from mmseg_autodeeplab import cli
-from mmseg_autodeeplab.cli import benchmark, measurement, tables
-from mmseg_autodeeplab.cli.search_benchmark import (
+from mmseg_autodeeplab.cli import benchmark, measurement
+from mmseg_autodeeplab.cli.benchmark import (
     BACKBONE_KEYS,
     FIT_BATCH,
     FIT_CROP,
@@ -54,7 +54,7 @@ def parse_args():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    cli.add_config_arguments(parser)
+    cli.add_arguments(parser)
     several = 'one, or several with commas'
     parser.add_argument(
         '--crop', default='129', help=f'height and width, {several}'
@@ -117,21 +117,7 @@ def parse_args():
 
 
 def split(option, text, choices=None, number=int):
-    """The values of an option that takes several.
-
-    Args:
-        option (str): Its name.
-        text (str): What was given.
-        choices (Iterable[str], optional): What may be given. Defaults to
-            None, positive numbers.
-        number (type): Of the numbers.
-
-    Returns:
-        list: Strings or numbers, each once.
-
-    Raises:
-        UserError: Anything else was given.
-    """
+    """The values of an option: of the choices, or else positive numbers."""
     values = list(dict.fromkeys(text.split(',')))
     if choices is not None:
         for value in values:
@@ -155,14 +141,12 @@ def split(option, text, choices=None, number=int):
 
 def check(args, cfg):
     """Refuse what cannot work before anything is measured."""
-    for option, least in dict(iters=1, warmup=0, rounds=1).items():
-        if getattr(args, option) < least:
+    for option, least in dict(iters=1, warmup=0, rounds=1, threads=1).items():
+        value = getattr(args, option)
+        if value is not None and value < least:
             raise UserError(
-                f'--{option} is {getattr(args, option)}, but must be at '
-                f'least {least}'
+                f'--{option} is {value}, but must be at least {least}'
             )
-    if args.threads is not None and args.threads < 1:
-        raise UserError(f'--threads is {args.threads}, but must be at least 1')
     if args.device == 'cpu':
         if args.fit:
             raise UserError('--fit measures the memory of a GPU: it needs one')
@@ -253,7 +237,6 @@ def measure(cfg, args, case, iters, warmup):
         device=args.device,
         iters=iters,
         warmup=warmup,
-        threads=args.threads,
         channels_last=args.channels_last,
     )
 
@@ -263,7 +246,7 @@ def memory_of(cfg, args, case):
     found = measure(cfg, args, case, iters=0, warmup=1)
     if 'error' in found:
         return float('inf')
-    return found['built'] + max(found['peak'].values())
+    return max(half['built'] + half['peak'] for half in found.values())
 
 
 def forward_counter(cfg, args):
@@ -299,27 +282,22 @@ def print_rows(rows):
         )
     header = [*KEYS, 'half', 'seconds', 'min..max', 'G madds/s']
     header += [f'{key} MiB' for key in MEMORY]
-    print(tables.table(header, lines))
+    print(measurement.table(header, lines))
 
 
 def print_ratios(ratios):
-    print('\nRatios:\n')
-    print(
-        tables.table(
-            [*KEYS, 'half', 'relative to', 'time', *MEMORY],
-            [
-                [
-                    *(ratio[key] for key in (*KEYS, 'half', 'relative_to')),
-                    f'{ratio["time"]:.3f}',
-                    *(
-                        None if ratio[key] is None else f'{ratio[key]:.3f}'
-                        for key in MEMORY
-                    ),
-                ]
-                for ratio in ratios
-            ],
-        )
-    )
+    lines = [
+        [
+            *(ratio[key] for key in (*KEYS, 'half', 'relative_to')),
+            *(
+                None if ratio[key] is None else f'{ratio[key]:.3f}'
+                for key in ('time', *MEMORY)
+            ),
+        ]
+        for ratio in ratios
+    ]
+    header = [*KEYS, 'half', 'relative to', 'time', *MEMORY]
+    print(f'\nRatios:\n\n{measurement.table(header, lines)}')
 
 
 @cli.user_errors()
@@ -332,14 +310,14 @@ def main():
     args.device = benchmark.check_device(args.device)
     args.halves = split('--half', args.half, benchmark.HALVES)
     # In the order of an iteration.
-    args.halves.sort(key=benchmark.HALVES.index)
+    args.halves.sort(key=list(benchmark.HALVES).index)
     check(args, cfg)
     limits = split('--fit', args.fit, number=float) if args.fit else []
     cases = combinations(args, cfg)
     if args.threads:
         torch.set_num_threads(args.threads)
 
-    where = tables.environment(args.device)
+    where = measurement.environment(args.device)
     found = dict(
         config=cfg.filename,
         **where,
@@ -349,7 +327,8 @@ def main():
         warmup=args.warmup,
         rounds=args.rounds,
     )
-    print(tables.describe(where) + '\n', flush=True)
+    described = ', '.join(f'{k} {v}' for k, v in where.items())
+    print(described, end='\n\n', flush=True)
     count = forward_counter(cfg, args)
     counts = [count(case) for case in cases]
     rounds = [[] for _ in cases]
@@ -376,7 +355,7 @@ def main():
             'architecture halves, without loading and validation\n'
         )
         print(
-            tables.table(
+            measurement.table(
                 [*KEYS, 'hours'],
                 [
                     [*(row[k] for k in KEYS), f'{row["seconds"] / 3600:.2f}']
@@ -391,7 +370,7 @@ def main():
         keys = [*BACKBONE_KEYS, 'limit', 'batch', 'crop']
         print('\nWhat fits into the memory of the GPU:\n')
         print(
-            tables.table(
+            measurement.table(
                 [
                     *BACKBONE_KEYS,
                     'GB',

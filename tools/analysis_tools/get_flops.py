@@ -19,7 +19,7 @@ from mmseg_autodeeplab.models.complexity import (
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
-    cli.add_config_arguments(parser)
+    cli.add_arguments(parser)
     parser.add_argument(
         '--shape',
         type=int,

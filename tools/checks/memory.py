@@ -12,8 +12,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmseg_autodeeplab.cli.measurement import MIB, PeakMemory
-from mmseg_autodeeplab.cli.tables import table
+from mmseg_autodeeplab.cli.measurement import (
+    MIB,
+    peak_memory,
+    settled_memory,
+    table,
+)
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'autodeeplab'
 INTERVAL = 10
@@ -70,17 +74,12 @@ class MemoryHook(Hook):
         self.rows = []
 
     def before_train(self, runner):
-        self._start()
+        settled_memory('cpu')
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=1):
+    def after_train_iter(self, runner, *args, **kwargs):
         if self.every_n_train_iters(runner, INTERVAL):
-            peak = self._memory.read()
-            self._start()
-            self.rows.append((runner.iter + 1, self._memory.base, peak))
-
-    def _start(self):
-        self._memory = PeakMemory('cpu')
-        self._memory.start()
+            peak = peak_memory('cpu')
+            self.rows.append((runner.iter + 1, settled_memory('cpu'), peak))
 
 
 def growth(rows):

@@ -20,7 +20,7 @@ import mmseg_autodeeplab  # noqa: F401  # isort: skip
 from mmseg.registry import MODELS
 
 from mmseg_autodeeplab import cli
-from mmseg_autodeeplab.cli.tables import table
+from mmseg_autodeeplab.cli.measurement import table
 
 PAIRS = (
     ('fused', 'reference'),

@@ -18,8 +18,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmseg_autodeeplab.cli.measurement import isolated
-from mmseg_autodeeplab.cli.tables import table
+from mmseg_autodeeplab.cli.measurement import isolated, table
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'autodeeplab'
 

@@ -42,7 +42,7 @@ PREPROCESSING = ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr')
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    cli.add_config_arguments(parser)
+    cli.add_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument(
         '--shape',
