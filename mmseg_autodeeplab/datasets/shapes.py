@@ -1,10 +1,9 @@
 """Small generated scenes that need context at several scales."""
 
 import json
-import os
-import os.path as osp
 import shutil
 import uuid
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +12,15 @@ from mmseg.registry import DATASETS
 
 from ..errors import UserError
 
+# The palette of Okabe and Ito, which colour-blind readers can tell apart.
+COLOURS = dict(
+    ground=[0, 0, 0],
+    disk=[230, 159, 0],
+    square=[86, 180, 233],
+    triangle=[0, 158, 115],
+    pebble=[240, 228, 66],
+    button=[204, 121, 167],
+)
 GROUND, DISK, SQUARE, TRIANGLE, PEBBLE, BUTTON = range(6)
 SPLITS = ('train', 'val', 'test')
 DOT_RADIUS = (6, 10)  # pixels, the upper end is excluded
@@ -31,18 +39,16 @@ class ShapesDataset(BaseSegDataset):
     ``pebble`` on the ground and a ``button`` on a shape.
 
     The scenes are written once, as PNG files, to
-    ``{data_root}/{split}/images`` and ``{data_root}/{split}/labels``, and
-    from then on are files like any other data set's. They appear all at once
-    under that name, so several ranks may race and a run may be killed. The
-    splits never share a scene.
+    ``{data_root}/{split}/images`` and ``{data_root}/{split}/labels``. They
+    appear all at once under that name, so several ranks may race and a run
+    may be killed. The splits never share a scene.
 
     Args:
-        split (str): 'train', 'val' or 'test'. Defaults to 'train'.
-        num_images (int): Number of scenes. Defaults to 400.
+        split (str): 'train', 'val' or 'test'.
+        num_images (int): Number of scenes.
         size (tuple[int, int]): Height and width in pixels, at least 64.
-            Defaults to (96, 128).
-        seed (int): Seed of the scenes. Defaults to 0.
-        data_root (str): Folder of the splits. Defaults to 'data/shapes'.
+        seed (int): Seed of the scenes.
+        data_root (str): Folder of the splits.
         **kwargs: Further arguments of ``BaseSegDataset``.
 
     Raises:
@@ -52,18 +58,7 @@ class ShapesDataset(BaseSegDataset):
 
     generates_data = True  # no folder need be there beforehand
 
-    # The palette of Okabe and Ito, which colour-blind readers can tell apart.
-    METAINFO = dict(
-        classes=('ground', 'disk', 'square', 'triangle', 'pebble', 'button'),
-        palette=[
-            [0, 0, 0],
-            [230, 159, 0],
-            [86, 180, 233],
-            [0, 158, 115],
-            [240, 228, 66],
-            [204, 121, 167],
-        ],
-    )
+    METAINFO = dict(classes=tuple(COLOURS), palette=list(COLOURS.values()))
 
     def __init__(
         self,
@@ -74,39 +69,28 @@ class ShapesDataset(BaseSegDataset):
         data_root: str = 'data/shapes',
         **kwargs,
     ) -> None:
-        if split not in SPLITS:
-            raise UserError(
-                f'ShapesDataset has the splits {SPLITS}, but '
-                f'split is {split!r}.'
-            )
-        if not isinstance(num_images, int) or num_images < 1:
-            raise UserError(
-                'ShapesDataset needs a positive number of images, '
-                f'but num_images is {num_images!r}.'
-            )
-        if (
-            not isinstance(size, (list, tuple))
-            or len(size) != 2
-            or not all(isinstance(n, int) and n >= 64 for n in size)
+        def is_integer(value, low, high=2**32):
+            return isinstance(value, int) and low <= value < high
+
+        is_size = isinstance(size, (list, tuple)) and len(size) == 2
+        given = dict(split=split, num_images=num_images, size=size, seed=seed)
+        for name, is_good, needed in (
+            ('split', split in SPLITS, f'one of {SPLITS}'),
+            ('num_images', is_integer(num_images, 1), 'a positive integer'),
+            (
+                'size',
+                is_size and all(is_integer(n, 64) for n in size),
+                'height and width, two integers of 64 pixels or more',
+            ),
+            ('seed', is_integer(seed, 0), 'an integer from 0 to 4294967295'),
         ):
-            raise UserError(
-                'ShapesDataset needs a size of two integers, '
-                'height and width, of 64 pixels or more, but size '
-                f'is {size!r}.'
-            )
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise UserError(
-                'ShapesDataset needs an integer seed from 0 to '
-                f'4294967295, but seed is {seed!r}.'
-            )
+            if not is_good:
+                raise UserError(
+                    f'{name} of ShapesDataset must be {needed}, but is '
+                    f'{given[name]!r}.'
+                )
         # What the files depend on; the version changes with the scenes.
-        self.manifest = dict(
-            version=1,
-            split=split,
-            num_images=num_images,
-            size=list(size),
-            seed=seed,
-        )
+        self.manifest = dict(version=1, **dict(given, size=list(size)))
         super().__init__(
             data_root=data_root,
             data_prefix=dict(
@@ -117,16 +101,47 @@ class ShapesDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Write the scenes if they do not exist, then list them.
-
-        Returns:
-            list[dict]: Information on every scene.
-        """
-        folder = osp.join(self.data_root, self.manifest['split'])
-        if not osp.exists(folder):
+        """Write the scenes if they do not exist, then list them."""
+        folder = Path(self.data_root, self.manifest['split'])
+        if not folder.exists():
             write_scenes(folder, self.manifest)
-        _check_manifest(folder, self.manifest)
+        file = folder / 'manifest.json'
+        if not file.is_file():
+            raise UserError(
+                f'{folder} exists but was not written by ShapesDataset: '
+                'choose another data_root.'
+            )
+        found = json.loads(file.read_text())
+        if found != self.manifest:
+            raise UserError(
+                f'{folder} holds scenes of {found}, not of {self.manifest}: '
+                'choose another data_root, or delete that folder.'
+            )
         return super().load_data_list()
+
+
+def write_scenes(folder: Path, manifest: dict) -> None:
+    """Write all scenes of a split, then give the folder its name."""
+    aside = folder.with_name(f'.{folder.name}-{uuid.uuid4().hex[:8]}')
+    seed, split = manifest['seed'], SPLITS.index(manifest['split'])
+    try:
+        for kind in ('images', 'labels'):
+            (aside / kind).mkdir(parents=True)
+        for i in range(manifest['num_images']):
+            scene = draw_scene(manifest['size'], [seed, split, i])
+            for kind, array in zip(('images', 'labels'), scene):
+                # cv2.imwrite() does not tell why it cannot.
+                content = cv2.imencode('.png', array)[1].tobytes()
+                (aside / kind / f'{i:05d}.png').write_bytes(content)
+        (aside / 'manifest.json').write_text(json.dumps(manifest))
+        try:
+            aside.rename(folder)
+        except OSError:
+            # Another rank was first, and what it wrote is complete.
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def draw_scene(
@@ -142,8 +157,7 @@ def draw_scene(
         entropy (list[int]): What the scene is drawn from.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: BGR image of shape (H, W, 3) and label
-        of shape (H, W), both uint8.
+        tuple: BGR image (H, W, 3) and label (H, W), both uint8 arrays.
     """
     rng = np.random.RandomState(entropy)
     height, width = size
@@ -188,9 +202,7 @@ def draw_scene(
     return image, label
 
 
-def _noise(
-    rng: np.random.RandomState, size: tuple[int, int], cell: int
-) -> np.ndarray:
+def _noise(rng, size, cell):
     """Smooth noise in -128..127 of shape (H, W, 1), blobs of ``cell`` px."""
     height, width = size
     grid = rng.randint(0, 256, (height // cell + 2, width // cell + 2))
@@ -202,21 +214,18 @@ def _noise(
     return noise.astype(np.int16)[..., None] - 128
 
 
-def _texture(
-    rng: np.random.RandomState, size: tuple[int, int], base: np.ndarray
-) -> np.ndarray:
+def _texture(rng, size, base):
     """Blobs and stripes around a colour: int16 of shape (H, W, 3)."""
     a, b = rng.randint(-4, 5, 2)
     y, x = np.ogrid[: size[0], : size[1]]
     stripes = (a * x + b * y) // rng.randint(12, 33) % 2 * 2 - 1
     blobs = _noise(rng, size, rng.randint(4, 13))
-    texture = blobs * rng.randint(0, 31, 3) // 128 + (
-        stripes[..., None] * rng.randint(0, 13, 3)
-    )
-    return (base + texture).astype(np.int16)
+    blobs = blobs * rng.randint(0, 31, 3) // 128
+    stripes = stripes[..., None] * rng.randint(0, 13, 3)
+    return (base + blobs + stripes).astype(np.int16)
 
 
-def _contrasting(rng: np.random.RandomState, under: np.ndarray) -> np.ndarray:
+def _contrasting(rng, under):
     """A random colour that stands out from the one under it."""
     while True:
         colour = rng.randint(50, 206, 3)
@@ -224,35 +233,24 @@ def _contrasting(rng: np.random.RandomState, under: np.ndarray) -> np.ndarray:
             return colour
 
 
-def _place(
-    rng: np.random.RandomState, size: tuple[int, int], radius: int
-) -> tuple[int, int]:
+def _place(rng, size, radius):
     """A random centre (x, y), the circle inside the image if it can be."""
-    height, width = size
     margin = radius + 2
     return tuple(
         int(rng.randint(margin, n - margin)) if n > 2 * margin else n // 2
-        for n in (width, height)
+        for n in reversed(size)
     )
 
 
-def _is_free(x: int, y: int, radius: int, others: list) -> bool:
+def _is_free(x, y, radius, others):
     """Whether a circle keeps 3 pixels from all other circles."""
     return all(
-        (x - other[0]) ** 2 + (y - other[1]) ** 2
-        > (radius + other[2] + 3) ** 2
-        for other in others
+        (x - x2) ** 2 + (y - y2) ** 2 > (radius + radius2 + 3) ** 2
+        for x2, y2, radius2, *_ in others
     )
 
 
-def _mask(
-    rng: np.random.RandomState,
-    size: tuple[int, int],
-    x: int,
-    y: int,
-    radius: int,
-    kind: int,
-) -> np.ndarray:
+def _mask(rng, size, x, y, radius, kind):
     """Pixels of a shape of random orientation: bool of shape (H, W)."""
     mask = np.zeros(size, np.uint8)
     sides = {SQUARE: 4, TRIANGLE: 3}.get(kind)
@@ -263,51 +261,3 @@ def _mask(
         corners = np.stack([np.cos(angles), np.sin(angles)], 1) * radius
         cv2.fillPoly(mask, [np.rint(corners + (x, y)).astype(np.int32)], 1)
     return mask.astype(bool)
-
-
-def write_scenes(folder: str, manifest: dict) -> None:
-    """Write all scenes of a split, then give the folder its name."""
-    parent, name = osp.split(folder)
-    part = osp.join(parent, f'.{name}-{uuid.uuid4().hex[:8]}')
-    images, labels = osp.join(part, 'images'), osp.join(part, 'labels')
-    try:
-        os.makedirs(images)
-        os.makedirs(labels)
-        for i in range(manifest['num_images']):
-            image, label = draw_scene(
-                manifest['size'],
-                [manifest['seed'], SPLITS.index(manifest['split']), i],
-            )
-            for root, array in ((images, image), (labels, label)):
-                path = osp.join(root, f'{i:05d}.png')
-                # cv2.imwrite() does not tell why it cannot.
-                with open(path, 'wb') as file:
-                    file.write(cv2.imencode('.png', array)[1])
-        with open(osp.join(part, 'manifest.json'), 'w') as file:
-            json.dump(manifest, file)
-        try:
-            os.rename(part, folder)
-        except OSError:
-            # Another rank was first, and what it wrote is complete.
-            if not osp.exists(folder):
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _check_manifest(folder: str, manifest: dict) -> None:
-    """Raise a UserError unless the folder holds the scenes asked for."""
-    path = osp.join(folder, 'manifest.json')
-    if not osp.isfile(path):
-        raise UserError(
-            f'{folder} exists but was not written by '
-            'ShapesDataset: choose another data_root.'
-        )
-    with open(path) as file:
-        found = json.load(file)
-    if found != manifest:
-        raise UserError(
-            f'{folder} holds scenes of {found}, not of '
-            f'{manifest}: choose another data_root, or delete '
-            'that folder.'
-        )

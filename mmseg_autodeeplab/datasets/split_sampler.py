@@ -5,21 +5,18 @@ import logging
 import os
 import os.path as osp
 from collections.abc import Iterator, Sized
-from itertools import islice
 from typing import Optional
 
 import numpy as np
-import torch
-from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.dataset import InfiniteSampler
 from mmengine.logging import print_log
 from mmseg.registry import DATA_SAMPLERS
-from torch.utils.data import Sampler
 
 from ..errors import UserError
 
 
 @DATA_SAMPLERS.register_module()
-class SplitInfiniteSampler(Sampler):
+class SplitInfiniteSampler(InfiniteSampler):
     """Sample endlessly from part A or part B of a data set.
 
     The search trains the weights on one part of the training images and the
@@ -30,9 +27,9 @@ class SplitInfiniteSampler(Sampler):
     whatever order it is listed, and an image that a wrapper repeats stays in
     one part.
 
-    Within its part the order is that of MMEngine's ``InfiniteSampler``: one
-    permutation after the other, drawn by ``seed`` and dealt out to the ranks
-    in turn. Each ``iter()`` starts anew.
+    Within its part the order is that of ``InfiniteSampler``: one permutation
+    after the other, dealt out to the ranks in turn. Each ``iter()`` starts
+    anew.
 
     A data set without ``img_path`` is split by index, with a warning. One
     whose pipeline drops images (returns ``None``) is not kept apart, since
@@ -41,13 +38,11 @@ class SplitInfiniteSampler(Sampler):
     Args:
         dataset (Sized): The data set. Both parts are given the same one.
         part (str): 'A' for the weights or 'B' for the architecture.
-            Defaults to 'A'.
         ratio (float): Fraction of the images in part A, between 0 and 1.
-            Defaults to 0.5.
-        split_seed (int): Seed of the split. Defaults to 0.
-        shuffle (bool): Whether to shuffle within the part. Defaults to True.
+        split_seed (int): Seed of the split.
+        shuffle (bool): Whether to shuffle within the part.
         seed (int, optional): Seed of the shuffling, the same on all ranks.
-            None draws one and shares it. Defaults to None.
+            None draws one and shares it.
 
     Attributes:
         part_indices (list[int]): Indices into ``dataset``, ascending.
@@ -57,10 +52,6 @@ class SplitInfiniteSampler(Sampler):
     Raises:
         UserError: If an argument is invalid, a part gets no image, or the
             data set mixes images of both parts.
-
-    Example:
-        >>> train_dataloader = dict(
-        ...     sampler=dict(type='SplitInfiniteSampler', part='A'))
     """
 
     def __init__(
@@ -72,27 +63,20 @@ class SplitInfiniteSampler(Sampler):
         shuffle: bool = True,
         seed: Optional[int] = None,
     ) -> None:
-        if part not in ('A', 'B'):
-            raise UserError(
-                "SplitInfiniteSampler needs part='A' or "
-                f"part='B', but part is {part!r}."
-            )
-        if not isinstance(ratio, (int, float)) or not 0 < ratio < 1:
-            raise UserError(
-                'SplitInfiniteSampler needs a ratio between 0 '
-                f'and 1, but ratio is {ratio!r}.'
-            )
-        if not isinstance(split_seed, int) or not 0 <= split_seed < 2**32:
-            raise UserError(
-                'SplitInfiniteSampler needs an integer '
-                'split_seed from 0 to 4294967295, but '
-                f'split_seed is {split_seed!r}.'
-            )
-        self.dataset = dataset
+        is_ratio = isinstance(ratio, (int, float)) and 0 < ratio < 1
+        is_seed = isinstance(split_seed, int) and 0 <= split_seed < 2**32
+        for name, value, is_good, needed in (
+            ('part', part, part in ('A', 'B'), "'A' or 'B'"),
+            ('ratio', ratio, is_ratio, 'between 0 and 1'),
+            ('split_seed', split_seed, is_seed, 'from 0 to 4294967295'),
+        ):
+            if not is_good:
+                raise UserError(
+                    f'{name} of SplitInfiniteSampler must be {needed}, but is '
+                    f'{value!r}.'
+                )
+        super().__init__(dataset, shuffle, seed)
         self.part = part
-        self.shuffle = shuffle
-        self.seed = sync_random_seed() if seed is None else seed
-        self.rank, self.world_size = get_dist_info()
 
         identities = _identities(dataset)
         unique = sorted(set(identities))
@@ -104,37 +88,32 @@ class SplitInfiniteSampler(Sampler):
             )
         # RandomState's stream is frozen across numpy versions.
         order = np.random.RandomState(split_seed).permutation(len(unique))
-        parts = dict(A=sorted(order[:num_a]), B=sorted(order[num_a:]))
-        chosen = {unique[i] for i in parts[part]}
-        self.part_indices: list[int] = [
+        parts = {
+            name: [unique[i] for i in sorted(indices)]
+            for name, indices in zip('AB', np.split(order, [num_a]))
+        }
+        chosen = set(parts[part])
+        self.part_indices = [
             i for i, identity in enumerate(identities) if identity in chosen
         ]
         root = len(osp.commonprefix(unique))
         text = '\n\n'.join(
-            '\n'.join(unique[i][root:] for i in parts[p]) for p in 'AB'
+            '\n'.join(path[root:] for path in paths)
+            for paths in parts.values()
         )
         self.split_id = hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
 
     def __iter__(self) -> Iterator[int]:
         """Indices into the data set, without end."""
-        return islice(self._endless(), self.rank, None, self.world_size)
+        positions = InfiniteSampler(self.part_indices, self.shuffle, self.seed)
+        return map(self.part_indices.__getitem__, positions)
 
     def __len__(self) -> int:
         """Number of samples in the part."""
         return len(self.part_indices)
 
-    def _endless(self) -> Iterator[int]:
-        """The indices of all ranks."""
-        generator = torch.Generator().manual_seed(self.seed)
-        while True:
-            if self.shuffle:
-                order = torch.randperm(len(self), generator=generator)
-                yield from (self.part_indices[i] for i in order.tolist())
-            else:
-                yield from self.part_indices
 
-
-def _identities(dataset: Sized) -> list[str]:
+def _identities(dataset):
     """Name the image behind every index of a data set."""
     _refuse_mixing(dataset)
     if hasattr(dataset, 'get_data_info'):
@@ -161,7 +140,7 @@ def _identities(dataset: Sized) -> list[str]:
     return [f'{i:09d}' for i in range(len(dataset))]
 
 
-def _refuse_mixing(dataset: Sized) -> None:
+def _refuse_mixing(dataset):
     """Raise a UserError if one sample is made of several images."""
     pipeline = getattr(dataset, 'pipeline', None)
     # ``MultiImageMixDataset``; in other data sets the pipeline is a Compose

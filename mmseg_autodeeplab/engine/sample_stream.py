@@ -20,20 +20,6 @@ from ..errors import UserError
 from .randomness import SAMPLE, seeded
 
 
-class NumberedIndex(int):
-    """The index of a sample in its data set, and its ``number``."""
-
-    def __new__(cls, index: int, number: int) -> 'NumberedIndex':
-        """Make an integer that knows its number."""
-        self = super().__new__(cls, index)
-        self.number = number
-        return self
-
-    def __getnewargs__(self) -> tuple[int, int]:
-        """For the way to a worker."""
-        return int(self), self.number
-
-
 class SeededDataset(Dataset):
     """Load and augment sample number k under generators of its own.
 
@@ -49,22 +35,20 @@ class SeededDataset(Dataset):
             if hasattr(dataset, 'full_init'):
                 dataset.full_init()
         self.dataset = dataset
+        # For evaluators, visualizers and checkpoints.
+        self.metainfo = getattr(dataset, 'metainfo', {})
         self.seed = seed
         self.key = (seed, SAMPLE, int.from_bytes(part.encode(), 'big'))
-
-    @property
-    def metainfo(self) -> dict:
-        """Of the data set, for evaluators and visualizers."""
-        return getattr(self.dataset, 'metainfo', {})
 
     def __len__(self) -> int:
         """Samples of the data set."""
         return len(self.dataset)
 
-    def __getitem__(self, index: NumberedIndex) -> Any:
+    def __getitem__(self, sample: tuple[int, int]) -> Any:
         """Load the sample of this index and number."""
-        with seeded(*self.key, index.number):
-            return self.dataset[int(index)]
+        index, number = sample
+        with seeded(*self.key, number):
+            return self.dataset[index]
 
 
 class NumberedSampler(Sampler):
@@ -96,27 +80,26 @@ class NumberedSampler(Sampler):
         """Samples of the other sampler."""
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[NumberedIndex]:
-        """Begin behind ``start`` samples."""
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Indices and their numbers, from behind ``start`` samples on."""
         # A turn gives one sample to each process.
         first = self.start // self.world_size
         turns = itertools.islice(self._endless(), first, None)
         for turn, index in enumerate(turns, first):
-            yield NumberedIndex(index, turn * self.world_size + self.rank)
+            yield index, turn * self.world_size + self.rank
 
-    def _build(self) -> Sampler:
+    def _build(self):
         return DATA_SAMPLERS.build(self._cfg, default_args=self._defaults)
 
-    def _endless(self) -> Iterator[int]:
+    def _endless(self):
         for epoch in itertools.count():
             sampler = self._build()
             if hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(epoch)
-            is_empty = True
+            index = None
             for index in sampler:
-                is_empty = False
                 yield index
-            if is_empty:
+            if index is None:
                 raise UserError(
                     f'the sampler {type(sampler).__name__} of '
                     'train_dataloader gives no sample: check the data set '
@@ -156,13 +139,9 @@ class SampleStream:
 
     Workers start with the first batch.
 
-    Args:
-        loader (DataLoader): The loader.
-        position (int): Samples that were handed out before, over all
-            processes. Defaults to 0.
-
     Attributes:
-        position (int): Samples handed out so far, those before included.
+        position (int): Samples handed out so far, over all processes; the
+            first batch begins behind them.
         batch_size (int): Samples of a batch over all processes.
     """
 

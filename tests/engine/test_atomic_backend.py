@@ -99,6 +99,7 @@ def checkpoints(folder):
     return sorted(path.name for path in folder.glob('*.pth*'))
 
 
+@pytest.mark.run
 def test_what_checkpoint_hook_does_with_it(tmp_path):
     """Removal, the best, publishing; then all of it again on resume."""
     options = dict(
@@ -122,6 +123,7 @@ def test_what_checkpoint_hook_does_with_it(tmp_path):
     assert torch.equal(straight.model.line.weight, resumed.model.line.weight)
 
 
+@pytest.mark.run
 @pytest.mark.parametrize('step', ['fsync', 'replace'])
 def test_one_kept_checkpoint_stays_until_the_next_is_there(
     tmp_path, monkeypatch, step
@@ -150,6 +152,7 @@ def test_one_kept_checkpoint_stays_until_the_next_is_there(
     assert checkpoints(tmp_path) == ['best_acc_iter_3.pth', 'iter_3.pth']
 
 
+@pytest.mark.run
 def test_checkpoint_hook_removes_before_it_saves(tmp_path, monkeypatch):
     """What the backend makes up for; fails where MMEngine does it itself."""
     events = []
@@ -244,6 +247,7 @@ assert seen == {(0,), (0, 1), (1,)}, seen
 """
 
 
+@pytest.mark.run
 def test_killed_at_any_line(tmp_path):
     """Every checkpoint in sight is whole, and one always is."""
     result = subprocess.run(

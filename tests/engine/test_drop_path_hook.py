@@ -11,7 +11,7 @@ from torch import nn
 
 from mmseg_autodeeplab.arch import AutoDeepLabArchitecture, Connection
 from mmseg_autodeeplab.engine import ScheduledDropPathHook
-from mmseg_autodeeplab.engine.hooks.drop_path_hook import keep_probability
+from mmseg_autodeeplab.engine.drop_path import keep_probability
 from mmseg_autodeeplab.models.layers import Cell
 
 init_default_scope('mmseg')

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
-from ...errors import UserError
+from ..errors import UserError
 
 
 @HOOKS.register_module()
@@ -23,7 +23,7 @@ class FiniteLossHook(Hook):
         tolerance (int): How many such losses in a row, of one step, are let
             pass with a warning. More than 0 makes sense with the loss scaler
             of fp16 alone, which skips these steps; without it, the first one
-            spoils the weights. Defaults to 0.
+            spoils the weights.
     """
 
     # Before all that builds on the losses.
@@ -35,11 +35,7 @@ class FiniteLossHook(Hook):
         self._last_good: Optional[str] = None
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
     ) -> None:
         """Check the losses of the weight step."""
         # While one is saved, this is its name already.
@@ -61,23 +57,21 @@ class FiniteLossHook(Hook):
         Raises:
             UserError: More than ``tolerance`` in a row were not finite.
         """
-        losses = {k: float(v) for k, v in losses.items() if 'loss' in k}
-        bad = ', '.join(
-            f'{name} is {value}'
+        bad = [
+            f'{name} is {float(value)}'
             for name, value in losses.items()
-            if not math.isfinite(value)
-        )
+            if 'loss' in name and not math.isfinite(value)
+        ]
+        self._in_a_row[step] = self._in_a_row[step] + 1 if bad else 0
         if not bad:
-            self._in_a_row[step] = 0
             return
         files = [
             getattr(sample, 'img_path', 'an unnamed image')
             for sample in batch['data_samples']
         ]
-        self._in_a_row[step] += 1
         found = (
-            f'In the {step} step of iteration {runner.iter + 1}, {bad}, on '
-            f'{", ".join(files)}'
+            f'In the {step} step of iteration {runner.iter + 1}, '
+            f'{", ".join(bad)}, on {", ".join(files)}'
         )
         if self._in_a_row[step] > self.tolerance:
             raise UserError(
@@ -103,7 +97,7 @@ class FiniteLossHook(Hook):
                     f'the learning rate, and {self._way_out()}.'
                 )
 
-    def _way_out(self) -> str:
+    def _way_out(self):
         if self._last_good is None:
             return 'start anew, as no checkpoint was saved before'
         return f'--resume from the last good checkpoint, {self._last_good}'

@@ -1,13 +1,11 @@
 """The drop-path schedule of retraining."""
 
-from typing import Optional
-
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
-from ...errors import UserError
-from ..bare_model import bare_model
+from ..errors import UserError
+from .checkpoints import bare_model
 
 
 def keep_probability(
@@ -57,9 +55,7 @@ class ScheduledDropPathHook(Hook):
                 'AutoDeepLab, or take the hook out of custom_hooks.'
             )
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
-    ) -> None:
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Set the probabilities of this iteration."""
         backbone = bare_model(runner).backbone
         count = len(backbone.cells)
