@@ -14,7 +14,10 @@ from mmseg_autodeeplab.engine import ScheduledDropPathHook
 from mmseg_autodeeplab.engine.drop_path import keep_probability
 from mmseg_autodeeplab.models.layers import Cell
 
-init_default_scope('mmseg')
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmseg')
 
 
 def fake_runner(backbone, iteration=0):
