@@ -22,15 +22,10 @@ EIGHT_BITS = ('1', 'L', 'P', 'LA', 'PA', 'RGB', 'RGBA')
 
 @TRANSFORMS.register_module()
 class LoadCheckedImage(LoadImageFromFile):
-    """``LoadImageFromFile``, with one sentence where a file is bad.
-
-    Raises:
-        UserError: The image is missing, cannot be read, or has another size
-            than the label that was loaded before it.
-    """
+    """``LoadImageFromFile`` that names a bad file in a ``UserError``."""
 
     def transform(self, results: dict) -> Optional[dict]:
-        """Load ``results['img']`` from ``results['img_path']``."""
+        """Load an image, of the size of the label if that is there."""
         with _named(f'the image {results["img_path"]}'):
             results = super().transform(results)
         if results is not None:  # As with ignore_empty.
@@ -40,7 +35,7 @@ class LoadCheckedImage(LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadCheckedAnnotations(LoadAnnotations):
-    """``LoadAnnotations``, with one sentence where a label is bad.
+    """``LoadAnnotations`` that names a bad file in a ``UserError``.
 
     A label of another size than its image, or with a value that is no class,
     would otherwise be cropped and trained on, or end the training in a
@@ -52,9 +47,6 @@ class LoadCheckedAnnotations(LoadAnnotations):
             allows any value.
         ignore_index (int): The label that is allowed besides.
         **kwargs: Arguments of ``LoadAnnotations``.
-
-    Raises:
-        UserError: The label is missing, cannot be read, or is not allowed.
     """
 
     def __init__(
@@ -68,7 +60,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
         self.ignore_index = ignore_index
 
     def transform(self, results: dict) -> dict:
-        """Load ``results['gt_seg_map']`` from ``results['seg_map_path']``."""
+        """Load a label, of the size of the image if that is there."""
         path = results.get('seg_map_path')
         if path is None:
             return results
@@ -79,13 +71,12 @@ class LoadCheckedAnnotations(LoadAnnotations):
         _refuse(path, changed, '0 to 255, which 8 bits hold')
         if self.num_classes is not None:
             labels = results['gt_seg_map']
-            is_other = labels != self.ignore_index
-            _refuse(
-                path,
-                labels[(labels >= self.num_classes) & is_other],
+            labels = labels[labels != self.ignore_index]
+            allowed = (
                 f'0 to {self.num_classes - 1} and {self.ignore_index}, which '
-                'is ignored',
+                'is ignored'
             )
+            _refuse(path, labels[labels >= self.num_classes], allowed)
         return results
 
     def _changed_by_cast(self, path):
@@ -106,14 +97,10 @@ def check_pipelines(
     """Let the pipelines in a config load with checks.
 
     ``LoadImageFromFile`` and ``LoadAnnotations`` become
-    :class:`LoadCheckedImage` and :class:`LoadCheckedAnnotations`, in place,
-    wherever they stand: within wrappers of data sets, and within transforms
-    such as ``TestTimeAug``. Other types, subclasses too, stay.
-
-    Args:
-        cfg (dict | list): Config of a data set, or a pipeline.
-        num_classes (int, optional): As of :class:`LoadCheckedAnnotations`.
-        ignore_index (int): Likewise.
+    :class:`LoadCheckedImage` and :class:`LoadCheckedAnnotations` with these
+    arguments, in place, wherever they stand in the config of a data set or in
+    a pipeline: within wrappers, and within transforms such as
+    ``TestTimeAug``. Other types, subclasses too, stay.
     """
     for inner, found in _types(cfg):
         if found is LoadImageFromFile:
@@ -124,10 +111,7 @@ def check_pipelines(
 
 
 def uncheck_pipelines(cfg: Any) -> None:
-    """Undo :func:`check_pipelines`.
-
-    ``mmseg.apis`` and ``MMSegInferencer`` look for the stock names.
-    """
+    """Undo :func:`check_pipelines`, since ``mmseg.apis`` wants stock names."""
     for inner, found in _types(cfg):
         if found in (LoadCheckedImage, LoadCheckedAnnotations):
             inner['type'] = found.__base__.__name__

@@ -36,24 +36,18 @@ class ShapesDataset(BaseSegDataset):
     dots lie on both. Colours and textures are random and tell nothing of the
     class, so a pixel is known by its surroundings alone: the inside of a
     shape by its distant outline, a dot by what it lies on. A dot is a
-    ``pebble`` on the ground and a ``button`` on a shape.
+    ``pebble`` on the ground and a ``button`` on a shape. The splits never
+    share a scene.
 
-    The scenes are written once, as PNG files, to
-    ``{data_root}/{split}/images`` and ``{data_root}/{split}/labels``. They
-    appear all at once under that name, so several ranks may race and a run
-    may be killed. The splits never share a scene.
+    The scenes are written once, as PNG files in ``{data_root}/{split}``,
+    where they appear all at once, so several ranks may race and a run may be
+    killed. A folder that holds anything else is refused and left as it is.
 
     Args:
         split (str): 'train', 'val' or 'test'.
-        num_images (int): Number of scenes.
+        num_images, seed (int): How many scenes, and their seed.
         size (tuple[int, int]): Height and width in pixels, at least 64.
-        seed (int): Seed of the scenes.
-        data_root (str): Folder of the splits.
-        **kwargs: Further arguments of ``BaseSegDataset``.
-
-    Raises:
-        UserError: If an argument is invalid, or the folder holds anything
-            but the scenes asked for; it is then left as it is.
+        data_root, **kwargs: As of ``BaseSegDataset``.
     """
 
     generates_data = True  # no folder need be there beforehand
@@ -72,23 +66,20 @@ class ShapesDataset(BaseSegDataset):
         def is_integer(value, low, high=2**32):
             return isinstance(value, int) and low <= value < high
 
-        is_size = isinstance(size, (list, tuple)) and len(size) == 2
         given = dict(split=split, num_images=num_images, size=size, seed=seed)
-        for name, is_good, needed in (
-            ('split', split in SPLITS, f'one of {SPLITS}'),
-            ('num_images', is_integer(num_images, 1), 'a positive integer'),
-            (
-                'size',
-                is_size and all(is_integer(n, 64) for n in size),
-                'height and width, two integers of 64 pixels or more',
-            ),
-            ('seed', is_integer(seed, 0), 'an integer from 0 to 4294967295'),
+        if not (
+            split in SPLITS
+            and is_integer(num_images, 1)
+            and isinstance(size, (list, tuple))
+            and len(size) == 2
+            and all(is_integer(n, 64) for n in size)
+            and is_integer(seed, 0)
         ):
-            if not is_good:
-                raise UserError(
-                    f'{name} of ShapesDataset must be {needed}, but is '
-                    f'{given[name]!r}.'
-                )
+            raise UserError(
+                f'ShapesDataset needs a split of {SPLITS}, num_images of 1 or '
+                'more, a size of two integers from 64 on, height and width, '
+                f'and a seed from 0 to 4294967295, but got {given}.'
+            )
         # What the files depend on; the version changes with the scenes.
         self.manifest = dict(version=1, **dict(given, size=list(size)))
         super().__init__(
@@ -106,16 +97,12 @@ class ShapesDataset(BaseSegDataset):
         if not folder.exists():
             write_scenes(folder, self.manifest)
         file = folder / 'manifest.json'
-        if not file.is_file():
-            raise UserError(
-                f'{folder} exists but was not written by ShapesDataset: '
-                'choose another data_root.'
-            )
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text()) if file.is_file() else 'files'
         if found != self.manifest:
             raise UserError(
-                f'{folder} holds scenes of {found}, not of {self.manifest}: '
-                'choose another data_root, or delete that folder.'
+                f'{folder} holds {found} that were not written by '
+                f'ShapesDataset for {self.manifest}: choose another '
+                'data_root, or delete that folder.'
             )
         return super().load_data_list()
 
@@ -147,14 +134,10 @@ def write_scenes(folder: Path, manifest: dict) -> None:
 def draw_scene(
     size: tuple[int, int], entropy: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one scene.
+    """Draw a scene of a height and width from the entropy of its numbers.
 
     Integer arithmetic and numpy's frozen random stream make the pixels the
     same on every platform, but for the last bit of a corner's coordinate.
-
-    Args:
-        size (tuple[int, int]): Height and width in pixels.
-        entropy (list[int]): What the scene is drawn from.
 
     Returns:
         tuple: BGR image (H, W, 3) and label (H, W), both uint8 arrays.

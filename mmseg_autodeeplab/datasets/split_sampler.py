@@ -21,15 +21,13 @@ class SplitInfiniteSampler(InfiniteSampler):
 
     The search trains the weights on one part of the training images and the
     architecture on the other. The two parts are disjoint and complete, and
-    they are a function of the images' paths, ``ratio`` and ``split_seed``
-    alone: unique paths are sorted, then permuted. So every rank, a resumed
-    run and another machine get the same parts, wherever the data lies and in
-    whatever order it is listed, and an image that a wrapper repeats stays in
-    one part.
+    a function of the images' paths, ``ratio`` and ``split_seed`` alone:
+    unique paths are sorted, then permuted. So every rank, a resumed run and
+    another machine get the same parts, wherever the data lies and in whatever
+    order it is listed, and an image that a wrapper repeats stays in one part.
 
-    Within its part the order is that of ``InfiniteSampler``: one permutation
-    after the other, dealt out to the ranks in turn. Each ``iter()`` starts
-    anew.
+    Within its part the order is that of ``InfiniteSampler``, but each
+    ``iter()`` starts anew.
 
     A data set without ``img_path`` is split by index, with a warning. One
     whose pipeline drops images (returns ``None``) is not kept apart, since
@@ -40,9 +38,7 @@ class SplitInfiniteSampler(InfiniteSampler):
         part (str): 'A' for the weights or 'B' for the architecture.
         ratio (float): Fraction of the images in part A, between 0 and 1.
         split_seed (int): Seed of the split.
-        shuffle (bool): Whether to shuffle within the part.
-        seed (int, optional): Seed of the shuffling, the same on all ranks.
-            None draws one and shares it.
+        shuffle, seed: As of ``InfiniteSampler``.
 
     Attributes:
         part_indices (list[int]): Indices into ``dataset``, ascending.
@@ -50,8 +46,7 @@ class SplitInfiniteSampler(InfiniteSampler):
             for both parts and for any ``data_root``.
 
     Raises:
-        UserError: If an argument is invalid, a part gets no image, or the
-            data set mixes images of both parts.
+        UserError: A part gets no image, or a sample mixes several.
     """
 
     def __init__(
@@ -63,18 +58,18 @@ class SplitInfiniteSampler(InfiniteSampler):
         shuffle: bool = True,
         seed: Optional[int] = None,
     ) -> None:
-        is_ratio = isinstance(ratio, (int, float)) and 0 < ratio < 1
-        is_seed = isinstance(split_seed, int) and 0 <= split_seed < 2**32
-        for name, value, is_good, needed in (
-            ('part', part, part in ('A', 'B'), "'A' or 'B'"),
-            ('ratio', ratio, is_ratio, 'between 0 and 1'),
-            ('split_seed', split_seed, is_seed, 'from 0 to 4294967295'),
+        if not (
+            part in ('A', 'B')
+            and isinstance(ratio, (int, float))
+            and 0 < ratio < 1
+            and isinstance(split_seed, int)
+            and 0 <= split_seed < 2**32
         ):
-            if not is_good:
-                raise UserError(
-                    f'{name} of SplitInfiniteSampler must be {needed}, but is '
-                    f'{value!r}.'
-                )
+            raise UserError(
+                "SplitInfiniteSampler needs part='A' or part='B', a ratio "
+                'between 0 and 1 and a split_seed from 0 to 4294967295, but '
+                f'got {part=}, {ratio=} and {split_seed=}.'
+            )
         super().__init__(dataset, shuffle, seed)
         self.part = part
 
@@ -92,10 +87,8 @@ class SplitInfiniteSampler(InfiniteSampler):
             name: [unique[i] for i in sorted(indices)]
             for name, indices in zip('AB', np.split(order, [num_a]))
         }
-        chosen = set(parts[part])
-        self.part_indices = [
-            i for i, identity in enumerate(identities) if identity in chosen
-        ]
+        own = set(parts[part])
+        self.part_indices = [i for i, x in enumerate(identities) if x in own]
         root = len(osp.commonprefix(unique))
         text = '\n\n'.join(
             '\n'.join(path[root:] for path in paths)
@@ -117,15 +110,13 @@ def _identities(dataset):
     """Name the image behind every index of a data set."""
     _refuse_mixing(dataset)
     if hasattr(dataset, 'get_data_info'):
-        paths = [
-            dataset.get_data_info(i).get('img_path')
-            for i in range(len(dataset))
-        ]
+        infos = (dataset.get_data_info(i) for i in range(len(dataset)))
+        paths = [info.get('img_path') for info in infos]
         if all(isinstance(path, (str, os.PathLike)) for path in paths):
             # One spelling per file, so that the same image is known again.
             return [osp.abspath(path).replace('\\', '/') for path in paths]
     name = type(dataset).__name__
-    if hasattr(dataset, 'dataset') or hasattr(dataset, 'datasets'):
+    if _inner(dataset):
         raise UserError(
             f'{name} cannot be split because it may repeat images and does '
             "not tell their 'img_path': wrap data sets that do, or use no "
@@ -152,7 +143,11 @@ def _refuse_mixing(dataset):
             f'{type(dataset).__name__} mixes images of both parts into one '
             'sample: remove it, or its mixing transforms, from the search.'
         )
-    inner = getattr(dataset, 'datasets', None)
-    for child in inner or [getattr(dataset, 'dataset', None)]:
-        if child is not None:
-            _refuse_mixing(child)
+    for inner in _inner(dataset):
+        _refuse_mixing(inner)
+
+
+def _inner(dataset):
+    """What a wrapper wraps."""
+    one = [dataset.dataset] if hasattr(dataset, 'dataset') else []
+    return getattr(dataset, 'datasets', one)

@@ -3,7 +3,6 @@
 import glob
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Union
 
@@ -28,9 +27,8 @@ class AtomicBackend(LocalBackend):
     is written aside and renamed. What is removed goes when the next file is
     in place, since ``CheckpointHook`` removes an old checkpoint, or the best
     one, before it saves the new one; so the disk holds one checkpoint more
-    than ``max_keep_ckpts`` for as long as a save takes.
-
-    What a killed process left of a file that is now put goes, too.
+    than ``max_keep_ckpts`` for as long as a save takes. What a killed process
+    left of a file that is now put goes, too.
     """
 
     # MMEngine makes one instance to remove, and others to put.
@@ -43,14 +41,7 @@ class AtomicBackend(LocalBackend):
         self._outdated.discard(filepath)
         self._outdated.update(glob.glob(f'{glob.escape(filepath)}.*.tmp'))
         while self._outdated:
-            with suppress(FileNotFoundError):
-                os.remove(self._outdated.pop())
-
-    def put_text(
-        self, obj: str, filepath: Union[str, Path], encoding: str = 'utf-8'
-    ) -> None:
-        """Write text atomically."""
-        self.put(obj.encode(encoding), filepath)
+            Path(self._outdated.pop()).unlink(missing_ok=True)
 
     def remove(self, filepath: Union[str, Path]) -> None:
         """Remove a file as soon as the next one is complete."""
@@ -81,8 +72,7 @@ def checkpoint_size(model: nn.Module, optimizer: Optimizer) -> int:
 class CheckpointRoomHook(Hook):
     """Stop before training where the disk has no room for two checkpoints.
 
-    Two, because an old one goes when the next is complete. Quotas are not
-    seen.
+    Two, since an old one goes when the next is complete. It sees no quotas.
     """
 
     @master_only

@@ -6,6 +6,7 @@ function of the seed, the part of the data and k.
 """
 
 import copy
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
@@ -22,6 +23,8 @@ from .randomness import SAMPLE, seeded
 
 class SeededDataset(Dataset):
     """Load and augment sample number k under generators of its own.
+
+    It is indexed by pairs: the index in the data set, and k.
 
     Args:
         dataset (dict | Dataset): What is wrapped.
@@ -41,11 +44,9 @@ class SeededDataset(Dataset):
         self.key = (seed, SAMPLE, int.from_bytes(part.encode(), 'big'))
 
     def __len__(self) -> int:
-        """Samples of the data set."""
         return len(self.dataset)
 
     def __getitem__(self, sample: tuple[int, int]) -> Any:
-        """Load the sample of this index and number."""
         index, number = sample
         with seeded(*self.key, number):
             return self.dataset[index]
@@ -53,6 +54,8 @@ class SeededDataset(Dataset):
 
 class NumberedSampler(Sampler):
     """Number what another sampler gives, from any number on, endlessly.
+
+    It yields pairs of an index in the data set and a number.
 
     Args:
         dataset (SeededDataset): What is sampled.
@@ -70,41 +73,37 @@ class NumberedSampler(Sampler):
     def __init__(
         self, dataset: SeededDataset, sampler: dict, seed: Optional[int] = None
     ) -> None:
-        self._cfg = sampler
-        self._defaults = dict(dataset=dataset.dataset, seed=seed)
-        self.rank, self.world_size = get_dist_info()
+        self._build = functools.partial(
+            DATA_SAMPLERS.build,
+            sampler,
+            default_args=dict(dataset=dataset.dataset, seed=seed),
+        )
         self.sampler = self._build()
+        if not len(self.sampler):
+            raise UserError(
+                f'the sampler {type(self.sampler).__name__} of '
+                'train_dataloader gives no sample: check the data set and the '
+                'settings of the sampler'
+            )
+        self.rank, self.world_size = get_dist_info()
         self.start = 0
 
     def __len__(self) -> int:
-        """Samples of the other sampler."""
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Indices and their numbers, from behind ``start`` samples on."""
         # A turn gives one sample to each process.
         first = self.start // self.world_size
         turns = itertools.islice(self._endless(), first, None)
         for turn, index in enumerate(turns, first):
             yield index, turn * self.world_size + self.rank
 
-    def _build(self):
-        return DATA_SAMPLERS.build(self._cfg, default_args=self._defaults)
-
     def _endless(self):
         for epoch in itertools.count():
             sampler = self._build()
             if hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(epoch)
-            index = None
-            for index in sampler:
-                yield index
-            if index is None:
-                raise UserError(
-                    f'the sampler {type(sampler).__name__} of '
-                    'train_dataloader gives no sample: check the data set '
-                    'and the settings of the sampler'
-                )
+            yield from sampler
 
 
 def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
@@ -134,7 +133,7 @@ def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
     return Runner.build_dataloader(cfg, seed=seeds[0])
 
 
-class SampleStream:
+class SampleStream(Iterator):
     """Endless batches of a :func:`seeded_loader`, from any position on.
 
     Workers start with the first batch.
@@ -149,14 +148,9 @@ class SampleStream:
         self.loader = loader
         self.position = position
         self.batch_size = loader.batch_size * loader.sampler.world_size
-        self._batches: Optional[Iterator] = None
-
-    def __iter__(self) -> 'SampleStream':
-        """The stream is its own iterator."""
-        return self
+        self._batches = None
 
     def __next__(self) -> Any:
-        """Load a batch."""
         if self._batches is None:
             self.loader.sampler.start = self.position
             # It draws a number, wherever the stream is entered.

@@ -31,7 +31,6 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
     said in one warning.
 
     Args:
-        runner (Runner): The runner.
         dataloader (dict): Config of the data loader.
         kwargs: As for ``IterBasedTrainLoop``.
     """

@@ -10,8 +10,10 @@ from mmseg.registry import HOOKS, MODELS
 from torch import nn
 
 from mmseg_autodeeplab.arch import AutoDeepLabArchitecture, Connection
-from mmseg_autodeeplab.engine import ScheduledDropPathHook
-from mmseg_autodeeplab.engine.drop_path import keep_probability
+from mmseg_autodeeplab.engine.hooks import (
+    ScheduledDropPathHook,
+    keep_probability,
+)
 from mmseg_autodeeplab.models.layers import Cell
 
 

@@ -1,14 +1,15 @@
-"""Stop a training whose numbers have gone wrong."""
+"""Hooks that watch the losses, and that schedule drop path."""
 
 import math
 from collections import Counter
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ..errors import UserError
+from .checkpoints import bare_model
 
 
 @HOOKS.register_module()
@@ -31,8 +32,8 @@ class FiniteLossHook(Hook):
 
     def __init__(self, tolerance: int = 0) -> None:
         self.tolerance = tolerance
-        self._in_a_row: Counter = Counter()
-        self._last_good: Optional[str] = None
+        self._in_a_row = Counter()
+        self._last_good = None
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
@@ -62,7 +63,8 @@ class FiniteLossHook(Hook):
             for name, value in losses.items()
             if 'loss' in name and not math.isfinite(value)
         ]
-        self._in_a_row[step] = self._in_a_row[step] + 1 if bad else 0
+        in_a_row = self._in_a_row[step] + 1 if bad else 0
+        self._in_a_row[step] = in_a_row
         if not bad:
             return
         files = [
@@ -73,14 +75,14 @@ class FiniteLossHook(Hook):
             f'In the {step} step of iteration {runner.iter + 1}, '
             f'{", ".join(bad)}, on {", ".join(files)}'
         )
-        if self._in_a_row[step] > self.tolerance:
+        if in_a_row > self.tolerance:
             raise UserError(
                 f'{found}; look at these images and their labels, or lower '
                 f'the learning rate, and {self._way_out()}.'
             )
         runner.logger.warning(
-            f'{found}; {self._in_a_row[step]} in a row, of {self.tolerance} '
-            'that are let pass.'
+            f'{found}; {in_a_row} in a row, of {self.tolerance} that are let '
+            'pass.'
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -106,3 +108,57 @@ class FiniteLossHook(Hook):
 def finite_loss_hooks(runner: Runner) -> list[FiniteLossHook]:
     """Those of a runner, for hooks that have losses of their own."""
     return [hook for hook in runner.hooks if isinstance(hook, FiniteLossHook)]
+
+
+@HOOKS.register_module()
+class ScheduledDropPathHook(Hook):
+    """Set the keep probabilities of an ``AutoDeepLab`` every iteration.
+
+    They follow from the iteration alone, so a resumed training goes on where
+    it was. That of the last cell is logged as ``keep_prob``.
+
+    Args:
+        keep_prob (float): What the last cell ends at, in (0, 1].
+    """
+
+    def __init__(self, keep_prob: float) -> None:
+        if not 0 < keep_prob <= 1:
+            raise UserError(
+                f'ScheduledDropPathHook.keep_prob is {keep_prob}, but must be '
+                'above 0 and at most 1, which switches drop path off.'
+            )
+        self.keep_prob = keep_prob
+
+    def before_train(self, runner: Runner) -> None:
+        """Look whether the backbone has cells to drop paths in."""
+        backbone = getattr(bare_model(runner), 'backbone', None)
+        if not hasattr(backbone, 'set_keep_probs'):
+            raise UserError(
+                'ScheduledDropPathHook needs a backbone with '
+                f'set_keep_probs(), but found {type(backbone).__name__}; use '
+                'AutoDeepLab, or take the hook out of custom_hooks.'
+            )
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Set the probabilities of this iteration."""
+        backbone = bare_model(runner).backbone
+        count, progress = len(backbone.cells), runner.iter / runner.max_iters
+        probs = [
+            keep_probability(cell, count, self.keep_prob, progress)
+            for cell in range(count)
+        ]
+        backbone.set_keep_probs(probs)
+        runner.message_hub.update_scalar('train/keep_prob', probs[-1])
+
+
+def keep_probability(
+    cell: int, num_cells: int, keep_prob: float, progress: float
+) -> float:
+    """Scheduled drop path, as in the authors' code.
+
+    Deeper cells and later steps drop more: ``1 - t (1 - p_c)`` at progress t,
+    the share of the training that is done, where cell c of N (from 0) ends at
+    ``p_c = 1 - (c + 1) / N (1 - p)``, and so the last one at ``keep_prob`` p.
+    """
+    at_the_end = 1 - (cell + 1) / num_cells * (1 - keep_prob)
+    return 1 - min(1, progress) * (1 - at_the_end)
