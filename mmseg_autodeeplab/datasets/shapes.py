@@ -163,16 +163,14 @@ def draw_scene(
         for _ in range(tries):
             kind = (DISK, SQUARE, TRIANGLE)[rng.randint(3)]
             radius = int(rng.randint(low, high) * SLIMNESS[kind] ** 0.4)
-            x, y = _place(rng, size, radius)
-            if _is_free(x, y, radius, shapes):
-                colour = paint(x, y, radius, kind, base)
-                shapes.append((x, y, radius, kind, colour))
+            if place := _free_place(rng, size, radius, shapes):
+                colour = paint(*place, radius, kind, base)
+                shapes.append((*place, radius, kind, colour))
     for _ in range(area // 800):
         # Room for any dot, here and below, lest the size tell the class.
-        x, y = _place(rng, size, DOT_RADIUS[1])
-        if _is_free(x, y, DOT_RADIUS[1], shapes + dots):
-            paint(x, y, rng.randint(*DOT_RADIUS), PEBBLE, base)
-            dots.append((x, y, DOT_RADIUS[1]))
+        if place := _free_place(rng, size, DOT_RADIUS[1], shapes + dots):
+            paint(*place, rng.randint(*DOT_RADIUS), PEBBLE, base)
+            dots.append((*place, DOT_RADIUS[1]))
     for x, y, radius, kind, colour in shapes:
         room = int(radius / SLIMNESS[kind]) - DOT_RADIUS[1] - 3
         if room >= 0:
@@ -216,21 +214,18 @@ def _contrasting(rng, under):
             return colour
 
 
-def _place(rng, size, radius):
-    """A random centre (x, y), the circle inside the image if it can be."""
+def _free_place(rng, size, radius, others):
+    """A random centre (x, y); None if it is not free of other circles."""
     margin = radius + 2
-    return tuple(
+    x, y = (
         int(rng.randint(margin, n - margin)) if n > 2 * margin else n // 2
         for n in reversed(size)
     )
-
-
-def _is_free(x, y, radius, others):
-    """Whether a circle keeps 3 pixels from all other circles."""
-    return all(
+    is_free = all(
         (x - x2) ** 2 + (y - y2) ** 2 > (radius + radius2 + 3) ** 2
         for x2, y2, radius2, *_ in others
     )
+    return (x, y) if is_free else None
 
 
 def _mask(rng, size, x, y, radius, kind):

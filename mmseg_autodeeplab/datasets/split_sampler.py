@@ -29,9 +29,9 @@ class SplitInfiniteSampler(InfiniteSampler):
     Within its part the order is that of ``InfiniteSampler``, but each
     ``iter()`` starts anew.
 
-    A data set without ``img_path`` is split by index, with a warning. One
-    whose pipeline drops images (returns ``None``) is not kept apart, since
-    ``BaseDataset`` then draws a substitute from all images.
+    A data set without ``img_path`` is split by index, with a warning. Where
+    a pipeline returns ``None``, ``BaseDataset`` draws a substitute from all
+    images, of the other part, too.
 
     Args:
         dataset (Sized): The data set. Both parts are given the same one.
@@ -83,26 +83,22 @@ class SplitInfiniteSampler(InfiniteSampler):
             )
         # RandomState's stream is frozen across numpy versions.
         order = np.random.RandomState(split_seed).permutation(len(unique))
-        parts = {
-            name: [unique[i] for i in sorted(indices)]
-            for name, indices in zip('AB', np.split(order, [num_a]))
-        }
-        own = set(parts[part])
+        parts = [
+            [unique[i] for i in sorted(indices)]
+            for indices in np.split(order, [num_a])
+        ]
+        own = set(parts['AB'.index(part)])
         self.part_indices = [i for i, x in enumerate(identities) if x in own]
         root = len(osp.commonprefix(unique))
-        text = '\n\n'.join(
-            '\n'.join(path[root:] for path in paths)
-            for paths in parts.values()
-        )
-        self.split_id = hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
+        texts = ('\n'.join(path[root:] for path in paths) for paths in parts)
+        content = os.fsencode('\n\n'.join(texts))
+        self.split_id = hashlib.sha256(content).hexdigest()[:12]
 
     def __iter__(self) -> Iterator[int]:
-        """Indices into the data set, without end."""
         positions = InfiniteSampler(self.part_indices, self.shuffle, self.seed)
         return map(self.part_indices.__getitem__, positions)
 
     def __len__(self) -> int:
-        """Number of samples in the part."""
         return len(self.part_indices)
 
 
@@ -134,8 +130,7 @@ def _identities(dataset):
 def _refuse_mixing(dataset):
     """Raise a UserError if one sample is made of several images."""
     pipeline = getattr(dataset, 'pipeline', None)
-    # ``MultiImageMixDataset``; in other data sets the pipeline is a Compose
-    # and none of its transforms is given other images.
+    # As in MultiImageMixDataset; elsewhere it is a Compose, which does not mix.
     if isinstance(pipeline, list) and any(
         hasattr(transform, 'get_indices') for transform in pipeline
     ):

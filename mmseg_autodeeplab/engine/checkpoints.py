@@ -57,15 +57,15 @@ def bare_model(runner: Runner) -> nn.Module:
 def checkpoint_size(model: nn.Module, optimizer: Optimizer) -> int:
     """Bytes of a checkpoint, estimated before the first step.
 
-    Parameters and buffers, and for each trained parameter what the optimizer
-    is going to keep: two moments if it has ``betas`` as Adam, one if it has
-    ``momentum``.
+    Parameters and buffers, and the moments of each trained parameter: two if
+    the optimizer has ``betas`` as Adam, one if it has ``momentum``.
     """
     state = sum(tensor.nbytes for tensor in model.state_dict().values())
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-    if 'betas' in optimizer.defaults:
-        return state + 2 * trained
-    return state + bool(optimizer.defaults.get('momentum')) * trained
+    has_momentum = bool(optimizer.defaults.get('momentum'))
+    return state + trained * (
+        2 if 'betas' in optimizer.defaults else has_momentum
+    )
 
 
 @HOOKS.register_module()
@@ -93,8 +93,7 @@ def checkpoint_is_due(runner: Runner) -> bool:
     """Whether a ``CheckpointHook`` saves after this training iteration.
 
     ``before_save_checkpoint`` is called on rank 0 alone, so whatever takes
-    all processes has to come before it. The conditions are those of the hook,
-    by iterations.
+    all processes has to come before it.
     """
     return any(
         hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
@@ -108,9 +107,9 @@ def checkpoint_is_due(runner: Runner) -> bool:
 class SyncStatisticsHook(Hook):
     """Take the mean of the running statistics where they are used.
 
-    Of several processes, a checkpoint holds those of the first. So before a
-    checkpoint, and before a validation, all take the mean, as at the end of
-    an epoch with MMEngine's ``SyncBuffersHook``.
+    Of several processes, a checkpoint holds those of the first. So all take
+    the mean before it, and before a validation, as ``SyncBuffersHook`` does
+    at the end of an epoch.
     """
 
     # After all that changes the model, and before CheckpointHook (VERY_LOW).

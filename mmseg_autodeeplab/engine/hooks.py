@@ -46,27 +46,19 @@ class FiniteLossHook(Hook):
     def check(
         self, runner: Runner, step: str, losses: dict[str, Any], batch: dict
     ) -> None:
-        """Look at the losses of a step.
+        """Look at the losses of the ``'weight'`` or ``'architecture'`` step.
 
-        Args:
-            runner (Runner): Of the iteration.
-            step (str): ``'weight'`` or ``'architecture'``.
-            losses (dict): Scalars by name; those with ``loss`` in their names
-                count, as they do for MMEngine.
-            batch (dict): As it comes out of the loader.
-
-        Raises:
-            UserError: More than ``tolerance`` in a row were not finite.
+        Scalars with ``loss`` in their names count, as they do for MMEngine.
         """
         bad = [
             f'{name} is {float(value)}'
             for name, value in losses.items()
             if 'loss' in name and not math.isfinite(value)
         ]
-        in_a_row = self._in_a_row[step] + 1 if bad else 0
-        self._in_a_row[step] = in_a_row
         if not bad:
+            self._in_a_row[step] = 0
             return
+        self._in_a_row[step] += 1
         files = [
             getattr(sample, 'img_path', 'an unnamed image')
             for sample in batch['data_samples']
@@ -75,14 +67,14 @@ class FiniteLossHook(Hook):
             f'In the {step} step of iteration {runner.iter + 1}, '
             f'{", ".join(bad)}, on {", ".join(files)}'
         )
-        if in_a_row > self.tolerance:
+        if self._in_a_row[step] > self.tolerance:
             raise UserError(
                 f'{found}; look at these images and their labels, or lower '
                 f'the learning rate, and {self._way_out()}.'
             )
         runner.logger.warning(
-            f'{found}; {in_a_row} in a row, of {self.tolerance} that are let '
-            'pass.'
+            f'{found}; {self._in_a_row[step]} in a row, of {self.tolerance} '
+            'that are let pass.'
         )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -114,11 +106,7 @@ def finite_loss_hooks(runner: Runner) -> list[FiniteLossHook]:
 class ScheduledDropPathHook(Hook):
     """Set the keep probabilities of an ``AutoDeepLab`` every iteration.
 
-    They follow from the iteration alone, so a resumed training goes on where
-    it was. That of the last cell is logged as ``keep_prob``.
-
-    Args:
-        keep_prob (float): What the last cell ends at, in (0, 1].
+    That of the last cell ends at ``keep_prob``, in (0, 1], and is logged.
     """
 
     def __init__(self, keep_prob: float) -> None:

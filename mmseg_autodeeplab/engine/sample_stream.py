@@ -24,12 +24,8 @@ from .randomness import SAMPLE, seeded
 class SeededDataset(Dataset):
     """Load and augment sample number k under generators of its own.
 
-    It is indexed by pairs: the index in the data set, and k.
-
-    Args:
-        dataset (dict | Dataset): What is wrapped.
-        seed (int): Of the run.
-        part (str): Of the data; each has numbers of its own.
+    It wraps a data set, built or as a config, and is indexed by pairs: the
+    index there, and k. Each part of the data has numbers of its own.
     """
 
     def __init__(self, dataset: Any, seed: int, part: str) -> None:
@@ -55,19 +51,14 @@ class SeededDataset(Dataset):
 class NumberedSampler(Sampler):
     """Number what another sampler gives, from any number on, endlessly.
 
-    It yields pairs of an index in the data set and a number.
-
-    Args:
-        dataset (SeededDataset): What is sampled.
-        sampler (dict): The other sampler; it deals the samples out to the
-            processes in turn, as MMEngine's do. It is made anew for each
-            pass, since an infinite one is empty the second time.
-        seed (int, optional): Of that sampler, the same in all processes.
+    It yields the pairs of :class:`SeededDataset`. The other sampler, of a
+    config, deals the samples out to the processes in turn, as MMEngine's do.
+    It is made anew for each pass, since an infinite one is empty the second
+    time.
 
     Attributes:
         sampler (Sampler): The other one, for questions.
-        start (int): How many samples were handed out, over all processes,
-            before the first one of the next pass.
+        start (int): Samples that were handed out before, over all processes.
     """
 
     def __init__(
@@ -94,16 +85,16 @@ class NumberedSampler(Sampler):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         # A turn gives one sample to each process.
         first = self.start // self.world_size
-        turns = itertools.islice(self._endless(), first, None)
-        for turn, index in enumerate(turns, first):
+        passes = map(self._pass, itertools.count())
+        turns = enumerate(itertools.chain.from_iterable(passes))
+        for turn, index in itertools.islice(turns, first, None):
             yield index, turn * self.world_size + self.rank
 
-    def _endless(self):
-        for epoch in itertools.count():
-            sampler = self._build()
-            if hasattr(sampler, 'set_epoch'):
-                sampler.set_epoch(epoch)
-            yield from sampler
+    def _pass(self, epoch):
+        sampler = self._build()
+        if hasattr(sampler, 'set_epoch'):
+            sampler.set_epoch(epoch)
+        return sampler
 
 
 def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
@@ -115,8 +106,7 @@ def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
         seed (int): Seed of the run; that of the first process counts.
 
     Returns:
-        DataLoader: Its sampler is a :class:`NumberedSampler`, which has the
-        one of the config as ``sampler``.
+        DataLoader: ``sampler.sampler`` is the sampler of the config.
     """
     if not isinstance(cfg, Mapping):
         raise UserError(
@@ -136,12 +126,9 @@ def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
 class SampleStream(Iterator):
     """Endless batches of a :func:`seeded_loader`, from any position on.
 
-    Workers start with the first batch.
-
     Attributes:
-        position (int): Samples handed out so far, over all processes; the
-            first batch begins behind them.
-        batch_size (int): Samples of a batch over all processes.
+        position (int): Samples handed out so far, over all processes.
+        batch_size (int): Samples of a batch, over all processes.
     """
 
     def __init__(self, loader: DataLoader, position: int = 0) -> None:

@@ -21,18 +21,11 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
     Sample number k is loaded and augmented under generators seeded by (seed,
     k), iteration i computes under (seed, rank, i), and a validation under
     (seed, rank, i) of its own. So on the CPU, a run that stopped at any
-    checkpoint ends, bit by bit, with what the run that was never stopped ends
-    with, for any number of workers. A resume seeks: it reads no batch again.
-    As many images per iteration from more processes are the same images,
-    augmented alike.
-
-    A validation that was due at the iteration of the checkpoint, which is
-    written before it, is caught up. What keeps a resume from being exact is
-    said in one warning.
-
-    Args:
-        dataloader (dict): Config of the data loader.
-        kwargs: As for ``IterBasedTrainLoop``.
+    checkpoint ends, bit by bit, as if it had never stopped, for any number of
+    workers; what keeps a resume from being exact is said in one warning. A
+    resume seeks: it reads no batch again. It catches up a validation that was
+    due at the iteration of the checkpoint, which is written before it. As
+    many images per iteration from more processes are the same images.
     """
 
     INFO_KEY = 'seeded_loop'
