@@ -9,12 +9,9 @@ from typing import Union
 def write_atomically(file: str, content: Union[str, bytes]) -> None:
     """Write a file aside, flush it, and rename it into place.
 
-    A process that is killed in between leaves ``FILE.*.tmp`` behind, which
-    nothing reads; it may be deleted.
-
-    Args:
-        file (str): Its folder is made if it does not exist.
-        content (str | bytes): The whole content; text becomes UTF-8.
+    Its folder is made if it does not exist; text becomes UTF-8. A process
+    that is killed in between leaves ``FILE.*.tmp`` behind, which nothing
+    reads; it may be deleted.
 
     Raises:
         OSError: It cannot be written; the former file stays, and the error

@@ -96,11 +96,10 @@ def check_pipelines(
 ) -> None:
     """Let the pipelines in a config load with checks.
 
-    ``LoadImageFromFile`` and ``LoadAnnotations`` become
-    :class:`LoadCheckedImage` and :class:`LoadCheckedAnnotations` with these
-    arguments, in place, wherever they stand in the config of a data set or in
-    a pipeline: within wrappers, and within transforms such as
-    ``TestTimeAug``. Other types, subclasses too, stay.
+    ``LoadImageFromFile`` and ``LoadAnnotations`` become those above, in
+    place, wherever they stand in the config of a data set or in a pipeline:
+    within wrappers, and within transforms such as ``TestTimeAug``. Other
+    types, subclasses too, stay.
     """
     for inner, found in _types(cfg):
         if found is LoadImageFromFile:

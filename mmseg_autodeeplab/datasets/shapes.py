@@ -35,13 +35,12 @@ class ShapesDataset(BaseSegDataset):
     Disks, squares and triangles of two scales lie on a ground, and small
     dots lie on both. Colours and textures are random and tell nothing of the
     class, so a pixel is known by its surroundings alone: the inside of a
-    shape by its distant outline, a dot by what it lies on. A dot is a
-    ``pebble`` on the ground and a ``button`` on a shape. The splits never
-    share a scene.
-
-    The scenes are written once, as PNG files in ``{data_root}/{split}``,
-    where they appear all at once, so several ranks may race and a run may be
-    killed. A folder that holds anything else is refused and left as it is.
+    shape by its distant outline, a dot by what it lies on, as it is a
+    ``pebble`` on the ground and a ``button`` on a shape. Splits share no
+    scene. The scenes are written once, as PNG files in
+    ``{data_root}/{split}``, where they appear all at once, so several ranks
+    may race and a run may be killed. A folder that holds anything else is
+    refused and left as it is.
 
     Args:
         split (str): 'train', 'val' or 'test'.
@@ -63,8 +62,8 @@ class ShapesDataset(BaseSegDataset):
         data_root: str = 'data/shapes',
         **kwargs,
     ) -> None:
-        def is_integer(value, low, high=2**32):
-            return isinstance(value, int) and low <= value < high
+        def is_integer(value, low):
+            return isinstance(value, int) and low <= value < 2**32
 
         given = dict(split=split, num_images=num_images, size=size, seed=seed)
         if not (
@@ -100,9 +99,9 @@ class ShapesDataset(BaseSegDataset):
         found = json.loads(file.read_text()) if file.is_file() else 'files'
         if found != self.manifest:
             raise UserError(
-                f'{folder} holds {found} that were not written by '
-                f'ShapesDataset for {self.manifest}: choose another '
-                'data_root, or delete that folder.'
+                f'{folder} holds {found} and was not written by ShapesDataset '
+                f'for {self.manifest}: choose another data_root, or delete '
+                'that folder.'
             )
         return super().load_data_list()
 
@@ -151,7 +150,9 @@ def draw_scene(
     dots = []
 
     def paint(x, y, radius, kind, under):
-        colour = _contrasting(rng, under)
+        colour = under
+        while np.abs(colour - under).sum() < 140:  # It is to stand out.
+            colour = rng.randint(50, 206, 3)
         mask = _mask(rng, size, x, y, radius, kind)
         image[mask] = _texture(rng, size, colour)[mask]
         label[mask] = kind
@@ -204,14 +205,6 @@ def _texture(rng, size, base):
     blobs = blobs * rng.randint(0, 31, 3) // 128
     stripes = stripes[..., None] * rng.randint(0, 13, 3)
     return (base + blobs + stripes).astype(np.int16)
-
-
-def _contrasting(rng, under):
-    """A random colour that stands out from the one under it."""
-    while True:
-        colour = rng.randint(50, 206, 3)
-        if np.abs(colour - under).sum() >= 140:
-            return colour
 
 
 def _free_place(rng, size, radius, others):

@@ -1,7 +1,6 @@
 """Endless sampling from one part of a data set."""
 
 import hashlib
-import logging
 import os
 import os.path as osp
 from collections.abc import Iterator, Sized
@@ -9,7 +8,7 @@ from typing import Optional
 
 import numpy as np
 from mmengine.dataset import InfiniteSampler
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 from mmseg.registry import DATA_SAMPLERS
 
 from ..errors import UserError
@@ -25,9 +24,8 @@ class SplitInfiniteSampler(InfiniteSampler):
     unique paths are sorted, then permuted. So every rank, a resumed run and
     another machine get the same parts, wherever the data lies and in whatever
     order it is listed, and an image that a wrapper repeats stays in one part.
-
-    Within its part the order is that of ``InfiniteSampler``, but each
-    ``iter()`` starts anew.
+    Within it the order is that of ``InfiniteSampler``, from the beginning at
+    each ``iter()``.
 
     A data set without ``img_path`` is split by index, with a warning. Where
     a pipeline returns ``None``, ``BaseDataset`` draws a substitute from all
@@ -118,11 +116,9 @@ def _identities(dataset):
             "not tell their 'img_path': wrap data sets that do, or use no "
             'wrapper.'
         )
-    print_log(
+    MMLogger.get_current_instance().warning(
         f"{name} does not tell its images' 'img_path', so it is split by "
-        'index, which holds only while its order stays the same.',
-        logger='current',
-        level=logging.WARNING,
+        'index, which holds only while its order stays the same.'
     )
     return [f'{i:09d}' for i in range(len(dataset))]
 
@@ -130,7 +126,7 @@ def _identities(dataset):
 def _refuse_mixing(dataset):
     """Raise a UserError if one sample is made of several images."""
     pipeline = getattr(dataset, 'pipeline', None)
-    # As in MultiImageMixDataset; elsewhere it is a Compose, which does not mix.
+    # As in MultiImageMixDataset; elsewhere it is a Compose, and none mixes.
     if isinstance(pipeline, list) and any(
         hasattr(transform, 'get_indices') for transform in pipeline
     ):

@@ -35,7 +35,6 @@ class AtomicBackend(LocalBackend):
     _outdated: ClassVar[set[str]] = set()
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write bytes atomically, then remove what was to be removed."""
         filepath = os.path.abspath(filepath)
         write_atomically(filepath, obj)
         self._outdated.discard(filepath)
@@ -44,7 +43,6 @@ class AtomicBackend(LocalBackend):
             Path(self._outdated.pop()).unlink(missing_ok=True)
 
     def remove(self, filepath: Union[str, Path]) -> None:
-        """Remove a file as soon as the next one is complete."""
         self._outdated.add(os.path.abspath(filepath))
 
 
@@ -62,10 +60,9 @@ def checkpoint_size(model: nn.Module, optimizer: Optimizer) -> int:
     """
     state = sum(tensor.nbytes for tensor in model.state_dict().values())
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-    has_momentum = bool(optimizer.defaults.get('momentum'))
-    return state + trained * (
-        2 if 'betas' in optimizer.defaults else has_momentum
-    )
+    options = optimizer.defaults
+    moments = 2 if 'betas' in options else bool(options.get('momentum'))
+    return state + moments * trained
 
 
 @HOOKS.register_module()
@@ -77,7 +74,6 @@ class CheckpointRoomHook(Hook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        """Compare the estimate with what is free."""
         optimizer = runner.optim_wrapper.optimizer
         needed = 2 * checkpoint_size(bare_model(runner), optimizer)
         free = shutil.disk_usage(runner.work_dir).free
@@ -116,12 +112,10 @@ class SyncStatisticsHook(Hook):
     priority = 80
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
-        """Take the mean before a checkpoint."""
         if checkpoint_is_due(runner):
             self.before_val(runner)
 
     def before_val(self, runner: Runner) -> None:
-        """Take the mean before a validation."""
         # What is not a floating-point number is the same everywhere.
         all_reduce_params(
             (b for b in runner.model.buffers() if b.is_floating_point()),

@@ -38,7 +38,6 @@ class FiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
     ) -> None:
-        """Check the losses of the weight step."""
         # While one is saved, this is its name already.
         self._last_good = runner.message_hub.get_info('last_ckpt')
         self.check(runner, 'weight', outputs, data_batch)
@@ -118,7 +117,6 @@ class ScheduledDropPathHook(Hook):
         self.keep_prob = keep_prob
 
     def before_train(self, runner: Runner) -> None:
-        """Look whether the backbone has cells to drop paths in."""
         backbone = getattr(bare_model(runner), 'backbone', None)
         if not hasattr(backbone, 'set_keep_probs'):
             raise UserError(
@@ -128,7 +126,6 @@ class ScheduledDropPathHook(Hook):
             )
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
-        """Set the probabilities of this iteration."""
         backbone = bare_model(runner).backbone
         count, progress = len(backbone.cells), runner.iter / runner.max_iters
         probs = [

@@ -17,11 +17,7 @@ SAMPLE, ITERATION, VALIDATION = range(3)
 
 
 def seed_everything(*key: int) -> None:
-    """Seed the generators of Python, NumPy and torch, on every device.
-
-    Args:
-        key (int): Integers of 0 or more; each other key gives other numbers.
-    """
+    """Seed Python, NumPy and torch on every device by integers from 0 on."""
     torch.manual_seed(_seed_python_and_numpy(key))
 
 

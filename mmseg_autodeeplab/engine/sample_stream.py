@@ -6,9 +6,9 @@ function of the seed, the part of the data and k.
 """
 
 import copy
-import functools
 import itertools
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Optional
 
 import torch
@@ -64,10 +64,9 @@ class NumberedSampler(Sampler):
     def __init__(
         self, dataset: SeededDataset, sampler: dict, seed: Optional[int] = None
     ) -> None:
-        self._build = functools.partial(
-            DATA_SAMPLERS.build,
-            sampler,
-            default_args=dict(dataset=dataset.dataset, seed=seed),
+        options = dict(dataset=dataset.dataset, seed=seed)
+        self._build = partial(
+            DATA_SAMPLERS.build, sampler, default_args=options
         )
         self.sampler = self._build()
         if not len(self.sampler):

@@ -66,7 +66,6 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
         }
 
     def _go_on(self):
-        """Seek; catch up what followed the checkpoint."""
         runner, stream = self.runner, self.dataloader_iterator
         before = runner.message_hub.get_info(self.INFO_KEY, {})
         if obstacles := list(self._obstacles(before)):
