@@ -158,7 +158,7 @@ def load(file, content):
     return None
 
 
-@tries(150)
+@tries(100)
 @given(content=restructured())
 def test_restructured_architectures(file, content):
     load(file, content)
@@ -300,7 +300,7 @@ def outside_of_pickles(search):
     ]
 
 
-@tries(50)
+@tries(30)
 @given(data=st.data())
 def test_checkpoints_with_other_bytes(
     checkpoint, search, outside_of_pickles, data
