@@ -13,6 +13,5 @@ class UserError(ValueError):
 
 def one_line(error: BaseException) -> str:
     """Type and text of another's exception, short enough for a sentence."""
-    return textwrap.shorten(
-        f'{type(error).__name__}: {error}', 200, placeholder=' ...'
-    )
+    text = f'{type(error).__name__}: {error}'
+    return textwrap.shorten(text, 200, placeholder=' ...')

@@ -158,19 +158,19 @@ def load(file, content):
     return None
 
 
-@tries(1000)
+@tries(100)
 @given(content=restructured())
 def test_restructured_architectures(file, content):
     load(file, content)
 
 
-@tries(800)
+@tries(120)
 @given(content=damaged(encoded(VALID)))
 def test_damaged_architectures(file, content):
     load(file, content)
 
 
-@tries(300)
+@tries(80)
 @given(content=encoded(JSON) | st.binary(max_size=60))
 def test_random_files(file, content):
     assert load(file, content) is None
@@ -242,7 +242,13 @@ def search():
         meta=dict(cfg=cfg.pretty_text, iter=2, epoch=0, seed=0),
         # As MMEngine has it: more than weights.
         message_hub=dict(array=np.arange(3)),
-        state_dict=MODELS.build(cfg.model).state_dict(),
+        state_dict={
+            name: weight
+            for name, weight in MODELS.build(cfg.model).state_dict().items()
+            # Few others, for speed.
+            if name.startswith(('backbone.alphas', 'backbone.betas'))
+            or 'conv_seg' in name
+        },
         optimizer=dict(state={}, param_groups=[dict(lr=0.1)]),
     )
     buffer = io.BytesIO()
@@ -283,30 +289,30 @@ def test_the_search_itself_decodes(checkpoint, search):
     assert decode_file(checkpoint, search).num_layers == 3
 
 
-def outside_of_pickles(content):
+@pytest.fixture(scope='module')
+def outside_of_pickles(search):
     """Where the bytes of a checkpoint are not code that loading runs."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with zipfile.ZipFile(io.BytesIO(search)) as archive:
         (entry,) = (e for e in archive.infolist() if 'data.pkl' in e.filename)
     begin, size = entry.header_offset, entry.file_size
     return [
-        i for i in range(len(content)) if not begin <= i < begin + size + 200
+        i for i in range(len(search)) if not begin <= i < begin + size + 200
     ]
 
 
-@tries(120)
+@tries(30)
 @given(data=st.data())
-def test_checkpoints_with_other_bytes(checkpoint, search, data):
-    places = outside_of_pickles(search)
+def test_checkpoints_with_other_bytes(
+    checkpoint, search, outside_of_pickles, data
+):
     content = bytearray(search)
-    # Half of them at the ends, where the archive has its directory.
-    ends = places[:200] + places[-3000:]
     for _ in range(data.draw(st.integers(1, 5))):
-        at = data.draw(st.sampled_from(places) | st.sampled_from(ends))
-        content[at] ^= data.draw(st.integers(1, 255))
+        at = data.draw(st.integers(0, len(outside_of_pickles) - 1))
+        content[outside_of_pickles[at]] ^= data.draw(st.integers(1, 255))
     decode_file(checkpoint, bytes(content))
 
 
-@tries(60)
+@tries(20)
 @given(length=st.floats(0, 1))
 def test_truncated_checkpoints(checkpoint, search, length):
     content = search[: int(length * (len(search) - 1))]
@@ -342,7 +348,7 @@ KEYS = [
 ]
 
 
-@tries(150)
+@tries(40)
 @given(
     changes=st.dictionaries(
         st.sampled_from(KEYS), st.just('delete') | VALUES, min_size=1

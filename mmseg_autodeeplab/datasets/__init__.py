@@ -9,13 +9,3 @@ from .loading import (
 )
 from .shapes import ShapesDataset
 from .split_sampler import SplitInfiniteSampler
-
-__all__ = [
-    'CamVidDataset',
-    'LoadCheckedAnnotations',
-    'LoadCheckedImage',
-    'ShapesDataset',
-    'SplitInfiniteSampler',
-    'check_pipelines',
-    'uncheck_pipelines',
-]

@@ -6,6 +6,21 @@ from typing import Optional
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+COLOURS = {
+    'sky': [128, 128, 128],
+    'building': [128, 0, 0],
+    'pole': [192, 192, 128],
+    'road': [128, 64, 128],
+    'pavement': [60, 40, 222],
+    'tree': [128, 128, 0],
+    'sign symbol': [192, 128, 128],
+    'fence': [64, 64, 128],
+    'car': [64, 0, 128],
+    'pedestrian': [64, 64, 0],
+    'bicyclist': [0, 128, 192],
+}
+VOID = len(COLOURS)
+
 
 @DATASETS.register_module()
 class CamVidDataset(BaseSegDataset):
@@ -16,51 +31,12 @@ class CamVidDataset(BaseSegDataset):
     Labels are single-channel PNG files of 0 to 11, where 11 is void and is
     read as 255, which neither the loss nor the metric counts.
 
-    The defaults fit ``images/{train,val,test}/*.jpg``. The tutorial's own
-    layout is read with ``img_suffix='.png'`` and
+    The defaults of ``BaseSegDataset`` fit ``images/{train,val,test}/*.jpg``.
+    The tutorial's own layout is read with ``img_suffix='.png'`` and
     ``data_prefix=dict(img_path='train', seg_map_path='trainannot')``.
-
-    Args:
-        img_suffix (str): Suffix of the images. Defaults to '.jpg'.
-        seg_map_suffix (str): Suffix of the labels. Defaults to '.png'.
-        **kwargs: Further arguments of ``BaseSegDataset``.
     """
 
-    METAINFO = dict(
-        classes=(
-            'sky',
-            'building',
-            'pole',
-            'road',
-            'pavement',
-            'tree',
-            'sign symbol',
-            'fence',
-            'car',
-            'pedestrian',
-            'bicyclist',
-        ),
-        palette=[
-            [128, 128, 128],
-            [128, 0, 0],
-            [192, 192, 128],
-            [128, 64, 128],
-            [60, 40, 222],
-            [128, 128, 0],
-            [192, 128, 128],
-            [64, 64, 128],
-            [64, 0, 128],
-            [64, 64, 0],
-            [0, 128, 192],
-        ],
-    )
-
-    def __init__(
-        self, img_suffix: str = '.jpg', seg_map_suffix: str = '.png', **kwargs
-    ) -> None:
-        super().__init__(
-            img_suffix=img_suffix, seg_map_suffix=seg_map_suffix, **kwargs
-        )
+    METAINFO = dict(classes=tuple(COLOURS), palette=list(COLOURS.values()))
 
     @classmethod
     def get_label_map(
@@ -68,15 +44,6 @@ class CamVidDataset(BaseSegDataset):
     ) -> dict[int, int]:
         """Map void to 255, and the classes as ``BaseSegDataset`` does.
 
-        ``LoadAnnotations`` applies the map wherever labels are read, so
-        training and evaluation cannot differ.
-
-        Args:
-            new_classes (Sequence[str], optional): Classes chosen by
-                ``metainfo``. Defaults to None.
-
-        Returns:
-            dict: New label of every label that changes.
+        ``LoadAnnotations`` applies the map wherever labels are read.
         """
-        void = len(cls.METAINFO['classes'])
-        return {**(super().get_label_map(new_classes) or {}), void: 255}
+        return {**(super().get_label_map(new_classes) or {}), VOID: 255}

@@ -1,10 +1,9 @@
 """Small generated scenes that need context at several scales."""
 
 import json
-import os
-import os.path as osp
 import shutil
 import uuid
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +12,15 @@ from mmseg.registry import DATASETS
 
 from ..errors import UserError
 
+# The palette of Okabe and Ito, which colour-blind readers can tell apart.
+COLOURS = dict(
+    ground=[0, 0, 0],
+    disk=[230, 159, 0],
+    square=[86, 180, 233],
+    triangle=[0, 158, 115],
+    pebble=[240, 228, 66],
+    button=[204, 121, 167],
+)
 GROUND, DISK, SQUARE, TRIANGLE, PEBBLE, BUTTON = range(6)
 SPLITS = ('train', 'val', 'test')
 DOT_RADIUS = (6, 10)  # pixels, the upper end is excluded
@@ -27,43 +35,23 @@ class ShapesDataset(BaseSegDataset):
     Disks, squares and triangles of two scales lie on a ground, and small
     dots lie on both. Colours and textures are random and tell nothing of the
     class, so a pixel is known by its surroundings alone: the inside of a
-    shape by its distant outline, a dot by what it lies on. A dot is a
-    ``pebble`` on the ground and a ``button`` on a shape.
-
-    The scenes are written once, as PNG files, to
-    ``{data_root}/{split}/images`` and ``{data_root}/{split}/labels``, and
-    from then on are files like any other data set's. They appear all at once
-    under that name, so several ranks may race and a run may be killed. The
-    splits never share a scene.
+    shape by its distant outline, a dot by what it lies on, as it is a
+    ``pebble`` on the ground and a ``button`` on a shape. Splits share no
+    scene. The scenes are written once, as PNG files in
+    ``{data_root}/{split}``, where they appear all at once, so several ranks
+    may race and a run may be killed. A folder that holds anything else is
+    refused and left as it is.
 
     Args:
-        split (str): 'train', 'val' or 'test'. Defaults to 'train'.
-        num_images (int): Number of scenes. Defaults to 400.
+        split (str): 'train', 'val' or 'test'.
+        num_images, seed (int): How many scenes, and their seed.
         size (tuple[int, int]): Height and width in pixels, at least 64.
-            Defaults to (96, 128).
-        seed (int): Seed of the scenes. Defaults to 0.
-        data_root (str): Folder of the splits. Defaults to 'data/shapes'.
-        **kwargs: Further arguments of ``BaseSegDataset``.
-
-    Raises:
-        UserError: If an argument is invalid, or the folder holds anything
-            but the scenes asked for; it is then left as it is.
+        data_root, **kwargs: As of ``BaseSegDataset``.
     """
 
     generates_data = True  # no folder need be there beforehand
 
-    # The palette of Okabe and Ito, which colour-blind readers can tell apart.
-    METAINFO = dict(
-        classes=('ground', 'disk', 'square', 'triangle', 'pebble', 'button'),
-        palette=[
-            [0, 0, 0],
-            [230, 159, 0],
-            [86, 180, 233],
-            [0, 158, 115],
-            [240, 228, 66],
-            [204, 121, 167],
-        ],
-    )
+    METAINFO = dict(classes=tuple(COLOURS), palette=list(COLOURS.values()))
 
     def __init__(
         self,
@@ -74,39 +62,25 @@ class ShapesDataset(BaseSegDataset):
         data_root: str = 'data/shapes',
         **kwargs,
     ) -> None:
-        if split not in SPLITS:
-            raise UserError(
-                f'ShapesDataset has the splits {SPLITS}, but '
-                f'split is {split!r}.'
-            )
-        if not isinstance(num_images, int) or num_images < 1:
-            raise UserError(
-                'ShapesDataset needs a positive number of images, '
-                f'but num_images is {num_images!r}.'
-            )
-        if (
-            not isinstance(size, (list, tuple))
-            or len(size) != 2
-            or not all(isinstance(n, int) and n >= 64 for n in size)
+        def is_integer(value, low):
+            return isinstance(value, int) and low <= value < 2**32
+
+        given = dict(split=split, num_images=num_images, size=size, seed=seed)
+        if not (
+            split in SPLITS
+            and is_integer(num_images, 1)
+            and isinstance(size, (list, tuple))
+            and len(size) == 2
+            and all(is_integer(n, 64) for n in size)
+            and is_integer(seed, 0)
         ):
             raise UserError(
-                'ShapesDataset needs a size of two integers, '
-                'height and width, of 64 pixels or more, but size '
-                f'is {size!r}.'
-            )
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise UserError(
-                'ShapesDataset needs an integer seed from 0 to '
-                f'4294967295, but seed is {seed!r}.'
+                f'ShapesDataset needs a split of {SPLITS}, num_images of 1 or '
+                'more, a size of two integers from 64 on, height and width, '
+                f'and a seed from 0 to 4294967295, but got {given}.'
             )
         # What the files depend on; the version changes with the scenes.
-        self.manifest = dict(
-            version=1,
-            split=split,
-            num_images=num_images,
-            size=list(size),
-            seed=seed,
-        )
+        self.manifest = dict(version=1, **dict(given, size=list(size)))
         super().__init__(
             data_root=data_root,
             data_prefix=dict(
@@ -117,33 +91,55 @@ class ShapesDataset(BaseSegDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Write the scenes if they do not exist, then list them.
-
-        Returns:
-            list[dict]: Information on every scene.
-        """
-        folder = osp.join(self.data_root, self.manifest['split'])
-        if not osp.exists(folder):
+        """Write the scenes if they do not exist, then list them."""
+        folder = Path(self.data_root, self.manifest['split'])
+        if not folder.exists():
             write_scenes(folder, self.manifest)
-        _check_manifest(folder, self.manifest)
+        file = folder / 'manifest.json'
+        found = json.loads(file.read_text()) if file.is_file() else 'files'
+        if found != self.manifest:
+            raise UserError(
+                f'{folder} holds {found} and was not written by ShapesDataset '
+                f'for {self.manifest}: choose another data_root, or delete '
+                'that folder.'
+            )
         return super().load_data_list()
+
+
+def write_scenes(folder: Path, manifest: dict) -> None:
+    """Write all scenes of a split, then give the folder its name."""
+    aside = folder.with_name(f'.{folder.name}-{uuid.uuid4().hex[:8]}')
+    seed, split = manifest['seed'], SPLITS.index(manifest['split'])
+    try:
+        for kind in ('images', 'labels'):
+            (aside / kind).mkdir(parents=True)
+        for i in range(manifest['num_images']):
+            scene = draw_scene(manifest['size'], [seed, split, i])
+            for kind, array in zip(('images', 'labels'), scene):
+                # cv2.imwrite() does not tell why it cannot.
+                content = cv2.imencode('.png', array)[1].tobytes()
+                (aside / kind / f'{i:05d}.png').write_bytes(content)
+        (aside / 'manifest.json').write_text(json.dumps(manifest))
+        try:
+            aside.rename(folder)
+        except OSError:
+            # Another rank was first, and what it wrote is complete.
+            if not folder.exists():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def draw_scene(
     size: tuple[int, int], entropy: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one scene.
+    """Draw a scene of a height and width from the entropy of its numbers.
 
     Integer arithmetic and numpy's frozen random stream make the pixels the
     same on every platform, but for the last bit of a corner's coordinate.
 
-    Args:
-        size (tuple[int, int]): Height and width in pixels.
-        entropy (list[int]): What the scene is drawn from.
-
     Returns:
-        tuple[np.ndarray, np.ndarray]: BGR image of shape (H, W, 3) and label
-        of shape (H, W), both uint8.
+        tuple: BGR image (H, W, 3) and label (H, W), both uint8 arrays.
     """
     rng = np.random.RandomState(entropy)
     height, width = size
@@ -154,7 +150,9 @@ def draw_scene(
     dots = []
 
     def paint(x, y, radius, kind, under):
-        colour = _contrasting(rng, under)
+        colour = under
+        while np.abs(colour - under).sum() < 140:  # It is to stand out.
+            colour = rng.randint(50, 206, 3)
         mask = _mask(rng, size, x, y, radius, kind)
         image[mask] = _texture(rng, size, colour)[mask]
         label[mask] = kind
@@ -166,16 +164,14 @@ def draw_scene(
         for _ in range(tries):
             kind = (DISK, SQUARE, TRIANGLE)[rng.randint(3)]
             radius = int(rng.randint(low, high) * SLIMNESS[kind] ** 0.4)
-            x, y = _place(rng, size, radius)
-            if _is_free(x, y, radius, shapes):
-                colour = paint(x, y, radius, kind, base)
-                shapes.append((x, y, radius, kind, colour))
+            if place := _free_place(rng, size, radius, shapes):
+                colour = paint(*place, radius, kind, base)
+                shapes.append((*place, radius, kind, colour))
     for _ in range(area // 800):
         # Room for any dot, here and below, lest the size tell the class.
-        x, y = _place(rng, size, DOT_RADIUS[1])
-        if _is_free(x, y, DOT_RADIUS[1], shapes + dots):
-            paint(x, y, rng.randint(*DOT_RADIUS), PEBBLE, base)
-            dots.append((x, y, DOT_RADIUS[1]))
+        if place := _free_place(rng, size, DOT_RADIUS[1], shapes + dots):
+            paint(*place, rng.randint(*DOT_RADIUS), PEBBLE, base)
+            dots.append((*place, DOT_RADIUS[1]))
     for x, y, radius, kind, colour in shapes:
         room = int(radius / SLIMNESS[kind]) - DOT_RADIUS[1] - 3
         if room >= 0:
@@ -188,9 +184,7 @@ def draw_scene(
     return image, label
 
 
-def _noise(
-    rng: np.random.RandomState, size: tuple[int, int], cell: int
-) -> np.ndarray:
+def _noise(rng, size, cell):
     """Smooth noise in -128..127 of shape (H, W, 1), blobs of ``cell`` px."""
     height, width = size
     grid = rng.randint(0, 256, (height // cell + 2, width // cell + 2))
@@ -202,57 +196,32 @@ def _noise(
     return noise.astype(np.int16)[..., None] - 128
 
 
-def _texture(
-    rng: np.random.RandomState, size: tuple[int, int], base: np.ndarray
-) -> np.ndarray:
+def _texture(rng, size, base):
     """Blobs and stripes around a colour: int16 of shape (H, W, 3)."""
     a, b = rng.randint(-4, 5, 2)
     y, x = np.ogrid[: size[0], : size[1]]
     stripes = (a * x + b * y) // rng.randint(12, 33) % 2 * 2 - 1
     blobs = _noise(rng, size, rng.randint(4, 13))
-    texture = blobs * rng.randint(0, 31, 3) // 128 + (
-        stripes[..., None] * rng.randint(0, 13, 3)
-    )
-    return (base + texture).astype(np.int16)
+    blobs = blobs * rng.randint(0, 31, 3) // 128
+    stripes = stripes[..., None] * rng.randint(0, 13, 3)
+    return (base + blobs + stripes).astype(np.int16)
 
 
-def _contrasting(rng: np.random.RandomState, under: np.ndarray) -> np.ndarray:
-    """A random colour that stands out from the one under it."""
-    while True:
-        colour = rng.randint(50, 206, 3)
-        if np.abs(colour - under).sum() >= 140:
-            return colour
-
-
-def _place(
-    rng: np.random.RandomState, size: tuple[int, int], radius: int
-) -> tuple[int, int]:
-    """A random centre (x, y), the circle inside the image if it can be."""
-    height, width = size
+def _free_place(rng, size, radius, others):
+    """A random centre (x, y); None if it is not free of other circles."""
     margin = radius + 2
-    return tuple(
+    x, y = (
         int(rng.randint(margin, n - margin)) if n > 2 * margin else n // 2
-        for n in (width, height)
+        for n in reversed(size)
     )
-
-
-def _is_free(x: int, y: int, radius: int, others: list) -> bool:
-    """Whether a circle keeps 3 pixels from all other circles."""
-    return all(
-        (x - other[0]) ** 2 + (y - other[1]) ** 2
-        > (radius + other[2] + 3) ** 2
-        for other in others
+    is_free = all(
+        (x - x2) ** 2 + (y - y2) ** 2 > (radius + radius2 + 3) ** 2
+        for x2, y2, radius2, *_ in others
     )
+    return (x, y) if is_free else None
 
 
-def _mask(
-    rng: np.random.RandomState,
-    size: tuple[int, int],
-    x: int,
-    y: int,
-    radius: int,
-    kind: int,
-) -> np.ndarray:
+def _mask(rng, size, x, y, radius, kind):
     """Pixels of a shape of random orientation: bool of shape (H, W)."""
     mask = np.zeros(size, np.uint8)
     sides = {SQUARE: 4, TRIANGLE: 3}.get(kind)
@@ -263,51 +232,3 @@ def _mask(
         corners = np.stack([np.cos(angles), np.sin(angles)], 1) * radius
         cv2.fillPoly(mask, [np.rint(corners + (x, y)).astype(np.int32)], 1)
     return mask.astype(bool)
-
-
-def write_scenes(folder: str, manifest: dict) -> None:
-    """Write all scenes of a split, then give the folder its name."""
-    parent, name = osp.split(folder)
-    part = osp.join(parent, f'.{name}-{uuid.uuid4().hex[:8]}')
-    images, labels = osp.join(part, 'images'), osp.join(part, 'labels')
-    try:
-        os.makedirs(images)
-        os.makedirs(labels)
-        for i in range(manifest['num_images']):
-            image, label = draw_scene(
-                manifest['size'],
-                [manifest['seed'], SPLITS.index(manifest['split']), i],
-            )
-            for root, array in ((images, image), (labels, label)):
-                path = osp.join(root, f'{i:05d}.png')
-                # cv2.imwrite() does not tell why it cannot.
-                with open(path, 'wb') as file:
-                    file.write(cv2.imencode('.png', array)[1])
-        with open(osp.join(part, 'manifest.json'), 'w') as file:
-            json.dump(manifest, file)
-        try:
-            os.rename(part, folder)
-        except OSError:
-            # Another rank was first, and what it wrote is complete.
-            if not osp.exists(folder):
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _check_manifest(folder: str, manifest: dict) -> None:
-    """Raise a UserError unless the folder holds the scenes asked for."""
-    path = osp.join(folder, 'manifest.json')
-    if not osp.isfile(path):
-        raise UserError(
-            f'{folder} exists but was not written by '
-            'ShapesDataset: choose another data_root.'
-        )
-    with open(path) as file:
-        found = json.load(file)
-    if found != manifest:
-        raise UserError(
-            f'{folder} holds scenes of {found}, not of '
-            f'{manifest}: choose another data_root, or delete '
-            'that folder.'
-        )

@@ -1,53 +1,42 @@
 """Endless sampling from one part of a data set."""
 
 import hashlib
-import logging
 import os
 import os.path as osp
 from collections.abc import Iterator, Sized
-from itertools import islice
 from typing import Optional
 
 import numpy as np
-import torch
-from mmengine.dist import get_dist_info, sync_random_seed
-from mmengine.logging import print_log
+from mmengine.dataset import InfiniteSampler
+from mmengine.logging import MMLogger
 from mmseg.registry import DATA_SAMPLERS
-from torch.utils.data import Sampler
 
 from ..errors import UserError
 
 
 @DATA_SAMPLERS.register_module()
-class SplitInfiniteSampler(Sampler):
+class SplitInfiniteSampler(InfiniteSampler):
     """Sample endlessly from part A or part B of a data set.
 
     The search trains the weights on one part of the training images and the
     architecture on the other. The two parts are disjoint and complete, and
-    they are a function of the images' paths, ``ratio`` and ``split_seed``
-    alone: unique paths are sorted, then permuted. So every rank, a resumed
-    run and another machine get the same parts, wherever the data lies and in
-    whatever order it is listed, and an image that a wrapper repeats stays in
-    one part.
+    a function of the images' paths, ``ratio`` and ``split_seed`` alone:
+    unique paths are sorted, then permuted. So every rank, a resumed run and
+    another machine get the same parts, wherever the data lies and in whatever
+    order it is listed, and an image that a wrapper repeats stays in one part.
+    Within it the order is that of ``InfiniteSampler``, from the beginning at
+    each ``iter()``.
 
-    Within its part the order is that of MMEngine's ``InfiniteSampler``: one
-    permutation after the other, drawn by ``seed`` and dealt out to the ranks
-    in turn. Each ``iter()`` starts anew.
-
-    A data set without ``img_path`` is split by index, with a warning. One
-    whose pipeline drops images (returns ``None``) is not kept apart, since
-    ``BaseDataset`` then draws a substitute from all images.
+    A data set without ``img_path`` is split by index, with a warning. Where
+    a pipeline returns ``None``, ``BaseDataset`` draws a substitute from all
+    images, of the other part, too.
 
     Args:
         dataset (Sized): The data set. Both parts are given the same one.
         part (str): 'A' for the weights or 'B' for the architecture.
-            Defaults to 'A'.
         ratio (float): Fraction of the images in part A, between 0 and 1.
-            Defaults to 0.5.
-        split_seed (int): Seed of the split. Defaults to 0.
-        shuffle (bool): Whether to shuffle within the part. Defaults to True.
-        seed (int, optional): Seed of the shuffling, the same on all ranks.
-            None draws one and shares it. Defaults to None.
+        split_seed (int): Seed of the split.
+        shuffle, seed: As of ``InfiniteSampler``.
 
     Attributes:
         part_indices (list[int]): Indices into ``dataset``, ascending.
@@ -55,12 +44,7 @@ class SplitInfiniteSampler(Sampler):
             for both parts and for any ``data_root``.
 
     Raises:
-        UserError: If an argument is invalid, a part gets no image, or the
-            data set mixes images of both parts.
-
-    Example:
-        >>> train_dataloader = dict(
-        ...     sampler=dict(type='SplitInfiniteSampler', part='A'))
+        UserError: A part gets no image, or a sample mixes several.
     """
 
     def __init__(
@@ -72,27 +56,20 @@ class SplitInfiniteSampler(Sampler):
         shuffle: bool = True,
         seed: Optional[int] = None,
     ) -> None:
-        if part not in ('A', 'B'):
+        if not (
+            part in ('A', 'B')
+            and isinstance(ratio, (int, float))
+            and 0 < ratio < 1
+            and isinstance(split_seed, int)
+            and 0 <= split_seed < 2**32
+        ):
             raise UserError(
-                "SplitInfiniteSampler needs part='A' or "
-                f"part='B', but part is {part!r}."
+                "SplitInfiniteSampler needs part='A' or part='B', a ratio "
+                'between 0 and 1 and a split_seed from 0 to 4294967295, but '
+                f'got {part=}, {ratio=} and {split_seed=}.'
             )
-        if not isinstance(ratio, (int, float)) or not 0 < ratio < 1:
-            raise UserError(
-                'SplitInfiniteSampler needs a ratio between 0 '
-                f'and 1, but ratio is {ratio!r}.'
-            )
-        if not isinstance(split_seed, int) or not 0 <= split_seed < 2**32:
-            raise UserError(
-                'SplitInfiniteSampler needs an integer '
-                'split_seed from 0 to 4294967295, but '
-                f'split_seed is {split_seed!r}.'
-            )
-        self.dataset = dataset
+        super().__init__(dataset, shuffle, seed)
         self.part = part
-        self.shuffle = shuffle
-        self.seed = sync_random_seed() if seed is None else seed
-        self.rank, self.world_size = get_dist_info()
 
         identities = _identities(dataset)
         unique = sorted(set(identities))
@@ -104,68 +81,52 @@ class SplitInfiniteSampler(Sampler):
             )
         # RandomState's stream is frozen across numpy versions.
         order = np.random.RandomState(split_seed).permutation(len(unique))
-        parts = dict(A=sorted(order[:num_a]), B=sorted(order[num_a:]))
-        chosen = {unique[i] for i in parts[part]}
-        self.part_indices: list[int] = [
-            i for i, identity in enumerate(identities) if identity in chosen
+        parts = [
+            [unique[i] for i in sorted(indices)]
+            for indices in np.split(order, [num_a])
         ]
+        own = set(parts['AB'.index(part)])
+        self.part_indices = [i for i, x in enumerate(identities) if x in own]
         root = len(osp.commonprefix(unique))
-        text = '\n\n'.join(
-            '\n'.join(unique[i][root:] for i in parts[p]) for p in 'AB'
-        )
-        self.split_id = hashlib.sha256(os.fsencode(text)).hexdigest()[:12]
+        texts = ('\n'.join(path[root:] for path in paths) for paths in parts)
+        content = os.fsencode('\n\n'.join(texts))
+        self.split_id = hashlib.sha256(content).hexdigest()[:12]
 
     def __iter__(self) -> Iterator[int]:
-        """Indices into the data set, without end."""
-        return islice(self._endless(), self.rank, None, self.world_size)
+        positions = InfiniteSampler(self.part_indices, self.shuffle, self.seed)
+        return map(self.part_indices.__getitem__, positions)
 
     def __len__(self) -> int:
-        """Number of samples in the part."""
         return len(self.part_indices)
 
-    def _endless(self) -> Iterator[int]:
-        """The indices of all ranks."""
-        generator = torch.Generator().manual_seed(self.seed)
-        while True:
-            if self.shuffle:
-                order = torch.randperm(len(self), generator=generator)
-                yield from (self.part_indices[i] for i in order.tolist())
-            else:
-                yield from self.part_indices
 
-
-def _identities(dataset: Sized) -> list[str]:
+def _identities(dataset):
     """Name the image behind every index of a data set."""
     _refuse_mixing(dataset)
     if hasattr(dataset, 'get_data_info'):
-        paths = [
-            dataset.get_data_info(i).get('img_path')
-            for i in range(len(dataset))
-        ]
+        infos = (dataset.get_data_info(i) for i in range(len(dataset)))
+        paths = [info.get('img_path') for info in infos]
         if all(isinstance(path, (str, os.PathLike)) for path in paths):
             # One spelling per file, so that the same image is known again.
             return [osp.abspath(path).replace('\\', '/') for path in paths]
     name = type(dataset).__name__
-    if hasattr(dataset, 'dataset') or hasattr(dataset, 'datasets'):
+    if _inner(dataset):
         raise UserError(
             f'{name} cannot be split because it may repeat images and does '
             "not tell their 'img_path': wrap data sets that do, or use no "
             'wrapper.'
         )
-    print_log(
+    MMLogger.get_current_instance().warning(
         f"{name} does not tell its images' 'img_path', so it is split by "
-        'index, which holds only while its order stays the same.',
-        logger='current',
-        level=logging.WARNING,
+        'index, which holds only while its order stays the same.'
     )
     return [f'{i:09d}' for i in range(len(dataset))]
 
 
-def _refuse_mixing(dataset: Sized) -> None:
+def _refuse_mixing(dataset):
     """Raise a UserError if one sample is made of several images."""
     pipeline = getattr(dataset, 'pipeline', None)
-    # ``MultiImageMixDataset``; in other data sets the pipeline is a Compose
-    # and none of its transforms is given other images.
+    # As in MultiImageMixDataset; elsewhere it is a Compose, and none mixes.
     if isinstance(pipeline, list) and any(
         hasattr(transform, 'get_indices') for transform in pipeline
     ):
@@ -173,7 +134,11 @@ def _refuse_mixing(dataset: Sized) -> None:
             f'{type(dataset).__name__} mixes images of both parts into one '
             'sample: remove it, or its mixing transforms, from the search.'
         )
-    inner = getattr(dataset, 'datasets', None)
-    for child in inner or [getattr(dataset, 'dataset', None)]:
-        if child is not None:
-            _refuse_mixing(child)
+    for inner in _inner(dataset):
+        _refuse_mixing(inner)
+
+
+def _inner(dataset):
+    """What a wrapper wraps."""
+    one = [dataset.dataset] if hasattr(dataset, 'dataset') else []
+    return getattr(dataset, 'datasets', one)

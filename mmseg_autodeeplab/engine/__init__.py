@@ -1,35 +1,12 @@
 """Any training, safe and repeatable; it knows no architecture."""
 
-from .atomic_backend import AtomicBackend
-from .bare_model import bare_model
-from .checkpoint_due import checkpoint_is_due
-from .hooks import (
+from .checkpoints import (
+    AtomicBackend,
     CheckpointRoomHook,
-    FiniteLossHook,
-    ScheduledDropPathHook,
     SyncStatisticsHook,
-    finite_loss_hooks,
+    bare_model,
+    checkpoint_is_due,
 )
-from .sample_stream import (
-    NumberedSampler,
-    SampleStream,
-    SeededDataset,
-    seeded_loader,
-)
+from .hooks import FiniteLossHook, ScheduledDropPathHook, finite_loss_hooks
+from .sample_stream import SampleStream, SeededDataset, seeded_loader
 from .train_loop import SeededIterBasedTrainLoop
-
-__all__ = [
-    'AtomicBackend',
-    'CheckpointRoomHook',
-    'FiniteLossHook',
-    'NumberedSampler',
-    'SampleStream',
-    'ScheduledDropPathHook',
-    'SeededDataset',
-    'SeededIterBasedTrainLoop',
-    'SyncStatisticsHook',
-    'bare_model',
-    'checkpoint_is_due',
-    'finite_loss_hooks',
-    'seeded_loader',
-]

@@ -17,21 +17,13 @@ SAMPLE, ITERATION, VALIDATION = range(3)
 
 
 def seed_everything(*key: int) -> None:
-    """Seed the generators of Python, NumPy and torch, on every device.
-
-    Args:
-        key (int): Integers of 0 or more; each other key gives other numbers.
-    """
+    """Seed Python, NumPy and torch on every device by integers from 0 on."""
     torch.manual_seed(_seed_python_and_numpy(key))
 
 
 @contextmanager
 def seeded(*key: int) -> Iterator[None]:
-    """Seed the generators of the CPU, and bring them back at the end.
-
-    Args:
-        key (int): As for :func:`seed_everything`.
-    """
+    """Seed the generators of the CPU by a key, and bring them back."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     # Not torch.manual_seed, which seeds GPUs too.
     torch.default_generator.manual_seed(_seed_python_and_numpy(key))
@@ -43,7 +35,7 @@ def seeded(*key: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def _seed_python_and_numpy(key: tuple[int, ...]) -> int:
+def _seed_python_and_numpy(key):
     """Seed two of the three; returns the seed of the third."""
     numbers = np.random.SeedSequence(key).generate_state(3).tolist()
     random.seed(numbers[0])

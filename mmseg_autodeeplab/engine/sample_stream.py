@@ -8,6 +8,7 @@ function of the seed, the part of the data and k.
 import copy
 import itertools
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Optional
 
 import torch
@@ -20,27 +21,11 @@ from ..errors import UserError
 from .randomness import SAMPLE, seeded
 
 
-class NumberedIndex(int):
-    """The index of a sample in its data set, and its ``number``."""
-
-    def __new__(cls, index: int, number: int) -> 'NumberedIndex':
-        """Make an integer that knows its number."""
-        self = super().__new__(cls, index)
-        self.number = number
-        return self
-
-    def __getnewargs__(self) -> tuple[int, int]:
-        """For the way to a worker."""
-        return int(self), self.number
-
-
 class SeededDataset(Dataset):
     """Load and augment sample number k under generators of its own.
 
-    Args:
-        dataset (dict | Dataset): What is wrapped.
-        seed (int): Of the run.
-        part (str): Of the data; each has numbers of its own.
+    It wraps a data set, built or as a config, and is indexed by pairs: the
+    index there, and k. Each part of the data has numbers of its own.
     """
 
     def __init__(self, dataset: Any, seed: int, part: str) -> None:
@@ -49,79 +34,66 @@ class SeededDataset(Dataset):
             if hasattr(dataset, 'full_init'):
                 dataset.full_init()
         self.dataset = dataset
+        # For evaluators, visualizers and checkpoints.
+        self.metainfo = getattr(dataset, 'metainfo', {})
         self.seed = seed
         self.key = (seed, SAMPLE, int.from_bytes(part.encode(), 'big'))
 
-    @property
-    def metainfo(self) -> dict:
-        """Of the data set, for evaluators and visualizers."""
-        return getattr(self.dataset, 'metainfo', {})
-
     def __len__(self) -> int:
-        """Samples of the data set."""
         return len(self.dataset)
 
-    def __getitem__(self, index: NumberedIndex) -> Any:
-        """Load the sample of this index and number."""
-        with seeded(*self.key, index.number):
-            return self.dataset[int(index)]
+    def __getitem__(self, sample: tuple[int, int]) -> Any:
+        index, number = sample
+        with seeded(*self.key, number):
+            return self.dataset[index]
 
 
 class NumberedSampler(Sampler):
     """Number what another sampler gives, from any number on, endlessly.
 
-    Args:
-        dataset (SeededDataset): What is sampled.
-        sampler (dict): The other sampler; it deals the samples out to the
-            processes in turn, as MMEngine's do. It is made anew for each
-            pass, since an infinite one is empty the second time.
-        seed (int, optional): Of that sampler, the same in all processes.
+    It yields the pairs of :class:`SeededDataset`. The other sampler, of a
+    config, deals the samples out to the processes in turn, as MMEngine's do.
+    It is made anew for each pass, since an infinite one is empty the second
+    time.
 
     Attributes:
         sampler (Sampler): The other one, for questions.
-        start (int): How many samples were handed out, over all processes,
-            before the first one of the next pass.
+        start (int): Samples that were handed out before, over all processes.
     """
 
     def __init__(
         self, dataset: SeededDataset, sampler: dict, seed: Optional[int] = None
     ) -> None:
-        self._cfg = sampler
-        self._defaults = dict(dataset=dataset.dataset, seed=seed)
-        self.rank, self.world_size = get_dist_info()
+        options = dict(dataset=dataset.dataset, seed=seed)
+        self._build = partial(
+            DATA_SAMPLERS.build, sampler, default_args=options
+        )
         self.sampler = self._build()
+        if not len(self.sampler):
+            raise UserError(
+                f'the sampler {type(self.sampler).__name__} of '
+                'train_dataloader gives no sample: check the data set and the '
+                'settings of the sampler'
+            )
+        self.rank, self.world_size = get_dist_info()
         self.start = 0
 
     def __len__(self) -> int:
-        """Samples of the other sampler."""
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[NumberedIndex]:
-        """Begin behind ``start`` samples."""
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         # A turn gives one sample to each process.
         first = self.start // self.world_size
-        turns = itertools.islice(self._endless(), first, None)
-        for turn, index in enumerate(turns, first):
-            yield NumberedIndex(index, turn * self.world_size + self.rank)
+        passes = map(self._pass, itertools.count())
+        turns = enumerate(itertools.chain.from_iterable(passes))
+        for turn, index in itertools.islice(turns, first, None):
+            yield index, turn * self.world_size + self.rank
 
-    def _build(self) -> Sampler:
-        return DATA_SAMPLERS.build(self._cfg, default_args=self._defaults)
-
-    def _endless(self) -> Iterator[int]:
-        for epoch in itertools.count():
-            sampler = self._build()
-            if hasattr(sampler, 'set_epoch'):
-                sampler.set_epoch(epoch)
-            is_empty = True
-            for index in sampler:
-                is_empty = False
-                yield index
-            if is_empty:
-                raise UserError(
-                    f'the sampler {type(sampler).__name__} of '
-                    'train_dataloader gives no sample: check the data set '
-                    'and the settings of the sampler'
-                )
+    def _pass(self, epoch):
+        sampler = self._build()
+        if hasattr(sampler, 'set_epoch'):
+            sampler.set_epoch(epoch)
+        return sampler
 
 
 def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
@@ -133,8 +105,7 @@ def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
         seed (int): Seed of the run; that of the first process counts.
 
     Returns:
-        DataLoader: Its sampler is a :class:`NumberedSampler`, which has the
-        one of the config as ``sampler``.
+        DataLoader: ``sampler.sampler`` is the sampler of the config.
     """
     if not isinstance(cfg, Mapping):
         raise UserError(
@@ -151,33 +122,21 @@ def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
     return Runner.build_dataloader(cfg, seed=seeds[0])
 
 
-class SampleStream:
+class SampleStream(Iterator):
     """Endless batches of a :func:`seeded_loader`, from any position on.
 
-    Workers start with the first batch.
-
-    Args:
-        loader (DataLoader): The loader.
-        position (int): Samples that were handed out before, over all
-            processes. Defaults to 0.
-
     Attributes:
-        position (int): Samples handed out so far, those before included.
-        batch_size (int): Samples of a batch over all processes.
+        position (int): Samples handed out so far, over all processes.
+        batch_size (int): Samples of a batch, over all processes.
     """
 
     def __init__(self, loader: DataLoader, position: int = 0) -> None:
         self.loader = loader
         self.position = position
         self.batch_size = loader.batch_size * loader.sampler.world_size
-        self._batches: Optional[Iterator] = None
-
-    def __iter__(self) -> 'SampleStream':
-        """The stream is its own iterator."""
-        return self
+        self._batches = None
 
     def __next__(self) -> Any:
-        """Load a batch."""
         if self._batches is None:
             self.loader.sampler.start = self.position
             # It draws a number, wherever the stream is entered.

@@ -1,8 +1,7 @@
 """The loop of every training here: repeatable, wherever it starts."""
 
 import bisect
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from mmengine.device import get_device
 from mmengine.dist import get_rank, get_world_size
@@ -22,30 +21,20 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
     Sample number k is loaded and augmented under generators seeded by (seed,
     k), iteration i computes under (seed, rank, i), and a validation under
     (seed, rank, i) of its own. So on the CPU, a run that stopped at any
-    checkpoint ends, bit by bit, with what the run that was never stopped ends
-    with, for any number of workers. A resume seeks: it reads no batch again.
-    As many images per iteration from more processes are the same images,
-    augmented alike.
-
-    A validation that was due at the iteration of the checkpoint, which is
-    written before it, is caught up.
-
-    What keeps a resume from being exact is said in one warning.
-
-    Args:
-        runner (Runner): The runner.
-        dataloader (dict): Config of the data loader.
-        kwargs: As for ``IterBasedTrainLoop``.
+    checkpoint ends, bit by bit, as if it had never stopped, for any number of
+    workers; what keeps a resume from being exact is said in one warning. A
+    resume seeks: it reads no batch again. It catches up a validation that was
+    due at the iteration of the checkpoint, which is written before it. As
+    many images per iteration from more processes are the same images.
     """
 
     INFO_KEY = 'seeded_loop'
 
     def __init__(self, runner: Runner, dataloader: Mapping, **kwargs) -> None:
-        super().__init__(
-            runner, seeded_loader(dataloader, 'A', runner.seed), **kwargs
-        )
-        self.dataloader_iterator = SampleStream(self.dataloader)
-        self.seed = self.dataloader.dataset.seed
+        loader = seeded_loader(dataloader, 'A', runner.seed)
+        super().__init__(runner, loader, **kwargs)
+        self.dataloader_iterator = SampleStream(loader)
+        self.seed = loader.dataset.seed
 
     def run(self) -> nn.Module:
         """Train, from the beginning or from where a checkpoint was saved."""
@@ -65,20 +54,18 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
         runner.call_hook('after_train')
         return runner.model
 
-    def _place(self) -> dict[str, Any]:
+    def _place(self):
         """Where the run stands, and what its numbers hold for."""
+        stream = self.dataloader_iterator
         return {
-            'position': self.dataloader_iterator.position,
-            'the number of images per iteration': (
-                self.dataloader_iterator.batch_size
-            ),
+            'position': stream.position,
+            'the number of images per iteration': stream.batch_size,
             'the number of processes': get_world_size(),
             'the seed': self.seed,
             'the device': get_device(),
         }
 
-    def _go_on(self) -> None:
-        """Seek; catch up what followed the checkpoint."""
+    def _go_on(self):
         runner, stream = self.runner, self.dataloader_iterator
         before = runner.message_hub.get_info(self.INFO_KEY, {})
         if obstacles := list(self._obstacles(before)):
@@ -93,19 +80,17 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
                 hook.last_ckpt = runner.message_hub.get_info('last_ckpt')
         self._validate_if_due()
 
-    def _obstacles(self, before: dict[str, Any]) -> Iterator[str]:
+    def _obstacles(self, before):
         """What keeps this resume from being exact."""
         if not before:
             yield (
                 'the checkpoint does not tell where in the data it was, since '
                 'another loop or an earlier version saved it'
             )
-        for name, value in self._place().items():
-            if name != 'position' and value != before.get(name, value):
-                yield (
-                    f'{name} is {value}, but was {before[name]} at the '
-                    'checkpoint'
-                )
+        for name, now in self._place().items():
+            then = before.get(name, now)
+            if name != 'position' and now != then:
+                yield f'{name} is {now}, but was {then} at the checkpoint'
         wrapper = self.runner.cfg.get('optim_wrapper') or {}
         if pending := self.iter % wrapper.get('accumulative_counts', 1):
             yield (
@@ -115,7 +100,7 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
         if get_device() != 'cpu':
             yield f'results on {get_device()} may vary from run to run'
 
-    def _validate_if_due(self) -> None:
+    def _validate_if_due(self):
         # By the interval of the next iteration, as IterBasedTrainLoop has it.
         step = bisect.bisect(self.dynamic_milestones, self.iter + 1)
         self.val_interval = self.dynamic_intervals[step - 1]

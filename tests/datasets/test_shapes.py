@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -191,10 +192,10 @@ def test_a_broken_off_generation_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_an_error_that_says_so(tmp_path, monkeypatch):
-    def write(path, mode):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    def write(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(shapes, 'open', write, raising=False)
+    monkeypatch.setattr(Path, 'write_bytes', write)
     with pytest.raises(OSError, match='No space left .*00000.png'):
         ShapesDataset(num_images=1, size=(64, 64), data_root=str(tmp_path))
     assert not os.listdir(tmp_path)
@@ -221,9 +222,9 @@ def test_racing_writers_agree(tmp_path):
 def test_the_later_of_two_writers_keeps_the_first_folder(tmp_path):
     folder = tmp_path / 'train'
     manifest = dict(split='train', num_images=2, size=[64, 64], seed=0)
-    shapes.write_scenes(str(folder), manifest)
+    shapes.write_scenes(folder, manifest)
     inode = os.stat(folder).st_ino
-    shapes.write_scenes(str(folder), manifest)
+    shapes.write_scenes(folder, manifest)
     assert os.stat(folder).st_ino == inode
     assert os.listdir(tmp_path) == ['train']
 

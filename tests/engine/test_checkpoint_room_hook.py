@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from mmseg_autodeeplab.engine import CheckpointRoomHook
-from mmseg_autodeeplab.engine.hooks.checkpoint_room_hook import checkpoint_size
+from mmseg_autodeeplab.engine.checkpoints import checkpoint_size
 from mmseg_autodeeplab.errors import UserError
 
 OPTIMIZERS = dict(

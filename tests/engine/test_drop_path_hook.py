@@ -10,11 +10,16 @@ from mmseg.registry import HOOKS, MODELS
 from torch import nn
 
 from mmseg_autodeeplab.arch import AutoDeepLabArchitecture, Connection
-from mmseg_autodeeplab.engine import ScheduledDropPathHook
-from mmseg_autodeeplab.engine.hooks.drop_path_hook import keep_probability
+from mmseg_autodeeplab.engine.hooks import (
+    ScheduledDropPathHook,
+    keep_probability,
+)
 from mmseg_autodeeplab.models.layers import Cell
 
-init_default_scope('mmseg')
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmseg')
 
 
 def fake_runner(backbone, iteration=0):

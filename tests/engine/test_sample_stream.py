@@ -1,6 +1,5 @@
 """Samples are a function of their number."""
 
-import pickle
 import random
 
 import cv2
@@ -12,7 +11,6 @@ from mmengine.registry import init_default_scope
 
 from mmseg_autodeeplab.engine import SampleStream, seeded_loader
 from mmseg_autodeeplab.engine.randomness import seed_everything, seeded
-from mmseg_autodeeplab.engine.sample_stream import NumberedIndex
 from mmseg_autodeeplab.errors import UserError
 
 
@@ -48,11 +46,6 @@ def test_the_generators_come_back():
     assert draw() == expected
     seed_everything(5)
     assert draw() == found
-
-
-def test_an_index_keeps_its_number_on_its_way():
-    index = pickle.loads(pickle.dumps(NumberedIndex(3, 7)))
-    assert index == 3 and index.number == 7
 
 
 @pytest.fixture(scope='module')

@@ -147,9 +147,9 @@ def test_the_comparison_sees_randomness(straight, tmp_path):
 def test_a_resume_reads_no_batch_again(straight, tmp_path, monkeypatch):
     load, numbers = SeededDataset.__getitem__, []
 
-    def recorded(self, index):
-        numbers.append((self.key[-1], index.number))
-        return load(self, index)
+    def recorded(self, sample):
+        numbers.append((self.key[-1], sample[1]))
+        return load(self, sample)
 
     monkeypatch.setattr(SeededDataset, '__getitem__', recorded)
     train(config(tmp_path, 'resumed', straight / 'iter_4.pth'))

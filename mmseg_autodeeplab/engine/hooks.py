@@ -1,14 +1,15 @@
-"""Stop a training whose numbers have gone wrong."""
+"""Hooks that watch the losses, and that schedule drop path."""
 
 import math
 from collections import Counter
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
-from ...errors import UserError
+from ..errors import UserError
+from .checkpoints import bare_model
 
 
 @HOOKS.register_module()
@@ -23,7 +24,7 @@ class FiniteLossHook(Hook):
         tolerance (int): How many such losses in a row, of one step, are let
             pass with a warning. More than 0 makes sense with the loss scaler
             of fp16 alone, which skips these steps; without it, the first one
-            spoils the weights. Defaults to 0.
+            spoils the weights.
     """
 
     # Before all that builds on the losses.
@@ -31,17 +32,12 @@ class FiniteLossHook(Hook):
 
     def __init__(self, tolerance: int = 0) -> None:
         self.tolerance = tolerance
-        self._in_a_row: Counter = Counter()
-        self._last_good: Optional[str] = None
+        self._in_a_row = Counter()
+        self._last_good = None
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        self, runner: Runner, batch_idx: int, data_batch: dict, outputs: dict
     ) -> None:
-        """Check the losses of the weight step."""
         # While one is saved, this is its name already.
         self._last_good = runner.message_hub.get_info('last_ckpt')
         self.check(runner, 'weight', outputs, data_batch)
@@ -49,35 +45,26 @@ class FiniteLossHook(Hook):
     def check(
         self, runner: Runner, step: str, losses: dict[str, Any], batch: dict
     ) -> None:
-        """Look at the losses of a step.
+        """Look at the losses of the ``'weight'`` or ``'architecture'`` step.
 
-        Args:
-            runner (Runner): Of the iteration.
-            step (str): ``'weight'`` or ``'architecture'``.
-            losses (dict): Scalars by name; those with ``loss`` in their names
-                count, as they do for MMEngine.
-            batch (dict): As it comes out of the loader.
-
-        Raises:
-            UserError: More than ``tolerance`` in a row were not finite.
+        Scalars with ``loss`` in their names count, as they do for MMEngine.
         """
-        losses = {k: float(v) for k, v in losses.items() if 'loss' in k}
-        bad = ', '.join(
-            f'{name} is {value}'
+        bad = [
+            f'{name} is {float(value)}'
             for name, value in losses.items()
-            if not math.isfinite(value)
-        )
+            if 'loss' in name and not math.isfinite(value)
+        ]
         if not bad:
             self._in_a_row[step] = 0
             return
+        self._in_a_row[step] += 1
         files = [
             getattr(sample, 'img_path', 'an unnamed image')
             for sample in batch['data_samples']
         ]
-        self._in_a_row[step] += 1
         found = (
-            f'In the {step} step of iteration {runner.iter + 1}, {bad}, on '
-            f'{", ".join(files)}'
+            f'In the {step} step of iteration {runner.iter + 1}, '
+            f'{", ".join(bad)}, on {", ".join(files)}'
         )
         if self._in_a_row[step] > self.tolerance:
             raise UserError(
@@ -103,7 +90,7 @@ class FiniteLossHook(Hook):
                     f'the learning rate, and {self._way_out()}.'
                 )
 
-    def _way_out(self) -> str:
+    def _way_out(self):
         if self._last_good is None:
             return 'start anew, as no checkpoint was saved before'
         return f'--resume from the last good checkpoint, {self._last_good}'
@@ -112,3 +99,51 @@ class FiniteLossHook(Hook):
 def finite_loss_hooks(runner: Runner) -> list[FiniteLossHook]:
     """Those of a runner, for hooks that have losses of their own."""
     return [hook for hook in runner.hooks if isinstance(hook, FiniteLossHook)]
+
+
+@HOOKS.register_module()
+class ScheduledDropPathHook(Hook):
+    """Set the keep probabilities of an ``AutoDeepLab`` every iteration.
+
+    That of the last cell ends at ``keep_prob``, in (0, 1], and is logged.
+    """
+
+    def __init__(self, keep_prob: float) -> None:
+        if not 0 < keep_prob <= 1:
+            raise UserError(
+                f'ScheduledDropPathHook.keep_prob is {keep_prob}, but must be '
+                'above 0 and at most 1, which switches drop path off.'
+            )
+        self.keep_prob = keep_prob
+
+    def before_train(self, runner: Runner) -> None:
+        backbone = getattr(bare_model(runner), 'backbone', None)
+        if not hasattr(backbone, 'set_keep_probs'):
+            raise UserError(
+                'ScheduledDropPathHook needs a backbone with '
+                f'set_keep_probs(), but found {type(backbone).__name__}; use '
+                'AutoDeepLab, or take the hook out of custom_hooks.'
+            )
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        backbone = bare_model(runner).backbone
+        count, progress = len(backbone.cells), runner.iter / runner.max_iters
+        probs = [
+            keep_probability(cell, count, self.keep_prob, progress)
+            for cell in range(count)
+        ]
+        backbone.set_keep_probs(probs)
+        runner.message_hub.update_scalar('train/keep_prob', probs[-1])
+
+
+def keep_probability(
+    cell: int, num_cells: int, keep_prob: float, progress: float
+) -> float:
+    """Scheduled drop path, as in the authors' code.
+
+    Deeper cells and later steps drop more: ``1 - t (1 - p_c)`` at progress t,
+    the share of the training that is done, where cell c of N (from 0) ends at
+    ``p_c = 1 - (c + 1) / N (1 - p)``, and so the last one at ``keep_prob`` p.
+    """
+    at_the_end = 1 - (cell + 1) / num_cells * (1 - keep_prob)
+    return 1 - min(1, progress) * (1 - at_the_end)

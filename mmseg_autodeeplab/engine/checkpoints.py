@@ -1,0 +1,123 @@
+"""Checkpoints: complete or absent, with room on the disk, of all processes."""
+
+import glob
+import os
+import shutil
+from pathlib import Path
+from typing import ClassVar, Union
+
+from mmengine.dist import all_reduce_params, master_only
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import nn
+from torch.optim import Optimizer
+
+from ..errors import UserError
+from ..files import write_atomically
+
+
+@register_backend('atomic')
+class AtomicBackend(LocalBackend):
+    """Local files, of which at any moment a complete one is there.
+
+    For ``CheckpointHook(backend_args=dict(backend='atomic'))``. What is put
+    is written aside and renamed. What is removed goes when the next file is
+    in place, since ``CheckpointHook`` removes an old checkpoint, or the best
+    one, before it saves the new one; so the disk holds one checkpoint more
+    than ``max_keep_ckpts`` for as long as a save takes. What a killed process
+    left of a file that is now put goes, too.
+    """
+
+    # MMEngine makes one instance to remove, and others to put.
+    _outdated: ClassVar[set[str]] = set()
+
+    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+        filepath = os.path.abspath(filepath)
+        write_atomically(filepath, obj)
+        self._outdated.discard(filepath)
+        self._outdated.update(glob.glob(f'{glob.escape(filepath)}.*.tmp'))
+        while self._outdated:
+            Path(self._outdated.pop()).unlink(missing_ok=True)
+
+    def remove(self, filepath: Union[str, Path]) -> None:
+        self._outdated.add(os.path.abspath(filepath))
+
+
+def bare_model(runner: Runner) -> nn.Module:
+    """The runner's model, without the wrapper of distributed training."""
+    model = runner.model
+    return model.module if is_model_wrapper(model) else model
+
+
+def checkpoint_size(model: nn.Module, optimizer: Optimizer) -> int:
+    """Bytes of a checkpoint, estimated before the first step.
+
+    Parameters and buffers, and the moments of each trained parameter: two if
+    the optimizer has ``betas`` as Adam, one if it has ``momentum``.
+    """
+    state = sum(tensor.nbytes for tensor in model.state_dict().values())
+    trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    options = optimizer.defaults
+    moments = 2 if 'betas' in options else bool(options.get('momentum'))
+    return state + moments * trained
+
+
+@HOOKS.register_module()
+class CheckpointRoomHook(Hook):
+    """Stop before training where the disk has no room for two checkpoints.
+
+    Two, since an old one goes when the next is complete. It sees no quotas.
+    """
+
+    @master_only
+    def before_train(self, runner: Runner) -> None:
+        optimizer = runner.optim_wrapper.optimizer
+        needed = 2 * checkpoint_size(bare_model(runner), optimizer)
+        free = shutil.disk_usage(runner.work_dir).free
+        if free < needed:
+            raise UserError(
+                f'The disk of {runner.work_dir} has {free / 1e6:.1f} MB '
+                f'left, but two checkpoints need {needed / 1e6:.1f} MB; '
+                'free some space, or set another --work-dir.'
+            )
+
+
+def checkpoint_is_due(runner: Runner) -> bool:
+    """Whether a ``CheckpointHook`` saves after this training iteration.
+
+    ``before_save_checkpoint`` is called on rank 0 alone, so whatever takes
+    all processes has to come before it.
+    """
+    return any(
+        hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
+        or (hook.save_last and hook.is_last_train_iter(runner))
+        for hook in runner.hooks
+        if isinstance(hook, CheckpointHook) and not hook.by_epoch
+    )
+
+
+@HOOKS.register_module()
+class SyncStatisticsHook(Hook):
+    """Take the mean of the running statistics where they are used.
+
+    Of several processes, a checkpoint holds those of the first. So all take
+    the mean before it, and before a validation, as ``SyncBuffersHook`` does
+    at the end of an epoch.
+    """
+
+    # After all that changes the model, and before CheckpointHook (VERY_LOW).
+    priority = 80
+
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        if checkpoint_is_due(runner):
+            self.before_val(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        # What is not a floating-point number is the same everywhere.
+        all_reduce_params(
+            (b for b in runner.model.buffers() if b.is_floating_point()),
+            op='mean',
+        )
