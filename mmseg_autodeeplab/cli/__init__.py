@@ -20,23 +20,3 @@ from .configs import (
 )
 from .data import check_data, check_loading
 from .errors import user_errors
-
-__all__ = [
-    'add_arguments',
-    'check_amp',
-    'check_data',
-    'check_evaluation',
-    'check_keys',
-    'check_loading',
-    'check_search',
-    'check_weights',
-    'check_work_dir',
-    'enable_amp',
-    'load_config',
-    'read_architecture',
-    'read_checkpoint',
-    'read_config',
-    'resume_latest',
-    'start_processes',
-    'user_errors',
-]

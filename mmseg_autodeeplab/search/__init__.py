@@ -2,5 +2,3 @@
 
 from . import gradient
 from .retrain_config import retrain_config
-
-__all__ = ['gradient', 'retrain_config']

@@ -4,5 +4,3 @@ from .arch_search_hook import ArchSearchHook
 from .arch_step import ArchStep
 from .search_ema import SearchEMA
 from .terms import ArchTerm, CostTerm
-
-__all__ = ['ArchSearchHook', 'ArchStep', 'ArchTerm', 'CostTerm', 'SearchEMA']
