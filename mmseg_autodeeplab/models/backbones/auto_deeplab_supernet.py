@@ -47,31 +47,29 @@ class AutoDeepLabSupernet(BaseModule):
     primitives without ``none``.
 
     Args:
-        num_layers (int): L, at least 3. Defaults to 12.
-        num_blocks (int): Blocks per cell, B. Defaults to 5.
+        num_layers (int): L, at least 3.
+        num_blocks (int): Blocks per cell, B.
         filter_multiplier (int): F; a node at stride s has B * F * s / 4
-            channels. Defaults to 8.
-        in_channels (int): Channels of the image. Defaults to 3.
-        stem_channels (int): Width of the stem at stride 2. Defaults to 64.
-        norm_cfg (dict): Defaults to batch norm without affine parameters.
-        align_corners (bool): Of the bilinear upsampling. Defaults to True.
+            channels.
+        in_channels (int): Channels of the image.
+        stem_channels (int): Width of the stem at stride 2.
+        norm_cfg (dict): Batch norm without affine parameters by default.
+        align_corners (bool): Of the bilinear upsampling.
         form (str): How the cells are evaluated: ``'fused'``, all edges out of
             a state at once, or ``'reference'``, one operation after the
-            other, as the equations say it; the numbers are the same, and so
-            are the keys of checkpoints. A primitive of a new kind needs
-            ``'reference'``. Defaults to ``'fused'``.
+            other, as the equations say it. Numbers and checkpoints are the
+            same. A primitive of a new kind needs ``'reference'``.
         with_cp (bool): Whether to run every node but the coarsest ones again
-            in backward, which saves memory for time. Defaults to False.
+            in backward, which saves memory for time.
         partial_channels (int): k. With k > 1 the primitives see 1 / k of the
             channels, and the others pass by, averaged over the states that a
             block reads: less memory and time, and a departure from the paper
             (`PC-DARTS <https://arxiv.org/abs/1907.05737>`_, with its edge
-            normalisation held uniform). Defaults to 1.
-        init_cfg (dict, optional): Defaults to None, PyTorch's own
-            initialisation.
+            normalisation held uniform).
+        init_cfg (dict, optional): PyTorch's own initialisation by default.
 
     Attributes:
-        alphas (nn.Parameter): (edges, 8), before the softmax.
+        alphas (nn.Parameter): (edges, primitives), before the softmax.
         betas (nn.Parameter): (L, 4, 3), before the softmax, indexed
             ``[layer, source level, direction]``; entries that do not exist
             stay out of the softmax and have no gradient.
@@ -99,7 +97,6 @@ class AutoDeepLabSupernet(BaseModule):
                 f'a search needs num_layers >= {MIN_LAYERS}, so that every '
                 'scale exists at the end, and num_blocks >= 1.'
             )
-
         if form not in CELLS:
             raise UserError(
                 f'form is {form!r}, but a supernet is evaluated in the form '
@@ -124,29 +121,23 @@ class AutoDeepLabSupernet(BaseModule):
         before, current = {}, {0: 2 * stem_channels}
         self.layers = ModuleList()
         for layer in range(num_layers):
-            self.layers.append(
-                ModuleList(
-                    RelaxedNode(
-                        [
-                            current[source]
-                            for source, _ in incoming(layer, level)
-                        ],
-                        [DIRECTIONS[d] for _, d in incoming(layer, level)],
-                        before.get(level),
-                        widths[level],
-                        num_blocks,
-                        norm_cfg,
-                        align_corners,
-                        form,
-                        partial_channels,
-                    )
-                    for level in levels_at(layer)
+            nodes = ModuleList()
+            for level in levels_at(layer):
+                edges = incoming(layer, level)
+                node = RelaxedNode(
+                    {DIRECTIONS[d]: current[source] for source, d in edges},
+                    before.get(level),
+                    widths[level],
+                    num_blocks,
+                    norm_cfg,
+                    align_corners,
+                    form,
+                    partial_channels,
                 )
-            )
+                nodes.append(node)
+            self.layers.append(nodes)
             before = current
-            current = {
-                level: self.out_channels[level] for level in levels_at(layer)
-            }
+            current = dict(zip(levels_at(layer), self.out_channels))
 
     def arch_parameters(self) -> list[nn.Parameter]:
         """What the architecture step of the search optimises."""

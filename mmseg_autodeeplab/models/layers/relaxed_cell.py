@@ -7,9 +7,10 @@ import torch
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
-from ...arch import PRIMITIVES, block_edges, decodable
+from ...arch import Conv, block_edges, decodable, index_of
+from .functional import resize, with_passed
 from .fused_cell import FusedRelaxedCell
-from .operations import ReLUConvNorm, build_operation, resize, with_passed
+from .operations import ReLUConvNorm, build_operation
 
 
 class MixedOperation(ModuleList):
@@ -19,18 +20,14 @@ class MixedOperation(ModuleList):
     """
 
     def __init__(self, channels: int, norm_cfg: dict) -> None:
+        names = decodable()
         super().__init__(
-            build_operation(name, channels, 1, norm_cfg)
-            for name in decodable()
+            build_operation(name, channels, 1, norm_cfg) for name in names
         )
-        self.weight_indices = [
-            index
-            for index, row in enumerate(PRIMITIVES.values())
-            if row.is_decodable
-        ]
+        self.weight_indices = [index_of(name) for name in names]
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Sum the primitives on ``x`` (N, C, H, W) by ``weights`` (8, )."""
+        """Sum the primitives on ``x`` (N, C, H, W) by ``weights``."""
         weights = weights.unbind()
         return sum(
             weights[index] * operation(x)
@@ -73,23 +70,21 @@ class RelaxedCell(BaseModule):
 
     def forward(
         self, xs: Sequence[Tensor], prev: Optional[Tensor], weights: Tensor
-    ) -> list[Tensor]:
+    ) -> Sequence[Tensor]:
         """Run the cell on each incoming scale, one after the other.
 
         Args:
             xs (Sequence[Tensor]): State 0 from each scale, (N, C, H, W).
             prev (Tensor, optional): State 1, same shape.
-            weights (Tensor): Softmaxed alphas, (edges, 8).
+            weights (Tensor): Softmaxed alphas, (edges, primitives).
 
         Returns:
-            list[Tensor]: All blocks, concatenated, (N, B * C, H, W), for each
-            scale.
+            Sequence[Tensor]: All blocks, concatenated, (N, B * C, H, W), for
+            each scale.
         """
         return [self._run(x, prev, weights) for x in xs]
 
-    def _run(
-        self, x: Tensor, prev: Optional[Tensor], weights: Tensor
-    ) -> Tensor:
+    def _run(self, x, prev, weights):
         states, width = [x, prev], self.mixed_channels
         for block in range(self.num_blocks):
             inputs = [
@@ -120,9 +115,9 @@ class RelaxedNode(BaseModule):
     working width at once: that doubles, halves or keeps the filters.
 
     Args:
-        source_channels (Sequence[int]): Channels of each incoming scale.
-        source_steps (Sequence[int]): What each transition adds to the level:
-            1 from the finer scale, 0 from the same, -1 from the coarser.
+        sources (dict[int, int]): Channels of each incoming scale, by what its
+            transition adds to the level: 1 from the finer scale, 0 from the
+            same, -1 from the coarser.
         prev_channels (int, optional): Channels of H^{l-2} at this scale;
             None where it does not exist.
         channels (int): Width of every block, F * s / 4.
@@ -135,8 +130,7 @@ class RelaxedNode(BaseModule):
 
     def __init__(
         self,
-        source_channels: Sequence[int],
-        source_steps: Sequence[int],
+        sources: dict[int, int],
         prev_channels: Optional[int],
         channels: int,
         num_blocks: int,
@@ -147,24 +141,21 @@ class RelaxedNode(BaseModule):
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
+        self.steps = tuple(sources)
         self.entries = ModuleList(
-            ReLUConvNorm(source, channels, 3, norm_cfg, stride=2)
+            ReLUConvNorm(source, channels, [Conv(3)], norm_cfg, stride=2)
             if step == 1
-            else ReLUConvNorm(source, channels, 1, norm_cfg)
-            for source, step in zip(source_channels, source_steps)
+            else ReLUConvNorm(source, channels, [Conv(1)], norm_cfg)
+            for step, source in sources.items()
         )
-        self.source_steps = tuple(source_steps)
-        self.prev_entry = None
-        if prev_channels is not None:
-            self.prev_entry = ReLUConvNorm(
-                prev_channels, channels, 1, norm_cfg
-            )
+        has_prev = prev_channels is not None
+        self.prev_entry = (
+            ReLUConvNorm(prev_channels, channels, [Conv(1)], norm_cfg)
+            if has_prev
+            else None
+        )
         self.cell = CELLS[form](
-            channels,
-            num_blocks,
-            prev_channels is not None,
-            norm_cfg,
-            partial_channels,
+            channels, num_blocks, has_prev, norm_cfg, partial_channels
         )
 
     def forward(
@@ -180,7 +171,7 @@ class RelaxedNode(BaseModule):
         Args:
             sources (Sequence[Tensor]): H^{l-1} at each incoming scale.
             prev (Tensor, optional): H^{l-2} at this scale.
-            alphas (Tensor): Softmaxed, (edges, 8).
+            alphas (Tensor): Softmaxed, (edges, primitives).
             betas (Sequence[Tensor]): The softmaxed transition of each source.
             size (Sequence[int]): Height and width of this scale.
 
@@ -189,15 +180,10 @@ class RelaxedNode(BaseModule):
         """
         if self.prev_entry is not None:
             prev = self.prev_entry(prev)
-        xs = [
-            entry(
-                resize(source, size, self.align_corners)
-                if step == -1
-                else source
-            )
-            for entry, step, source in zip(
-                self.entries, self.source_steps, sources
-            )
-        ]
+        xs = []
+        for step, source, entry in zip(self.steps, sources, self.entries):
+            if step == -1:
+                source = resize(source, size, self.align_corners)
+            xs.append(entry(source))
         outs = self.cell(xs, prev, alphas)
         return sum(beta * out for beta, out in zip(betas, outs))
