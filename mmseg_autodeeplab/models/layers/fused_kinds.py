@@ -153,13 +153,16 @@ class FanOut:
             bias = None if bias is None else bias * factor
         if self.training:
             mean, var = self.statistics[:, index]
-        width = self.statistics.shape[2]
-        args = x.reshape(-1, width, *x.shape[2:]), mean, var, weight, bias
+        scales = self.num_scales
+        # One image in channels_last that is viewed in its own shape has
+        # strides with which PyTorch's gradient of batch norm is wrong.
+        y = x if scales == 1 else x.reshape(-1, len(mean), *x.shape[2:])
+        args = y, mean, var, weight, bias
         if self.synchronised:
             out = sync_batch_norm(*args, eps=self.eps)
         else:
             out = F.batch_norm(*args, self.training, momentum=1, eps=self.eps)
-        return out.view_as(x)
+        return out if scales == 1 else out.view_as(x)
 
 
 def _sep_conv(edges, x, primitive, kernel):
