@@ -119,9 +119,8 @@ def load_from_local(filename, map_location):
 def load_url(url, **kwargs):
     """Download a checkpoint and load it, if it holds weights alone.
 
-    torch's own function trusts every download. MMEngine's schemes
-    ``http(s)``, ``torchvision``, ``open-mmlab`` and ``mmcls`` end here; the
-    others leave the choice to :func:`torch.load`, which is the same.
+    torch's own function trusts every download. Other schemes than the web's
+    leave the choice to :func:`torch.load`, which is the same.
     """
     try:
         return dl_utils.load_url(url, weights_only=True, **kwargs)

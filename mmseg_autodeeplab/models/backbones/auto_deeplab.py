@@ -44,17 +44,14 @@ class AutoDeepLab(BaseModule):
         out_indices (Sequence[int]): Stages to return, in this order; negative
             ones count from the end. Cells behind the last of them are not
             built.
-        in_channels (int): Channels of the image.
-        stem_channels (int): Width of the stem at stride 2.
-        norm_cfg (dict): Norm of every convolution.
-        align_corners (bool): Of every bilinear resize.
+        in_channels, stem_channels (int): Of the image; at stride 2.
+        norm_cfg, align_corners: Of every norm, and of every resize.
         frozen_stages (int): The last stage to freeze, with all before it:
             neither weights nor batch statistics change. -1 freezes nothing,
             0 the stem and the opening run at stride 4.
-        norm_eval (bool): Whether batch norm uses its running statistics in
-            training too.
-        with_cp (bool): Whether to run every cell again in backward, which
-            saves memory for time.
+        norm_eval (bool): Use running statistics in training too.
+        with_cp (bool): Run every cell again in backward, which saves memory
+            for time.
         init_cfg (dict | list[dict], optional): The authors' initialisation by
             default; None is PyTorch's. ``dict(type='Pretrained',
             checkpoint=..., prefix='backbone.')`` loads a trained backbone; in
@@ -109,17 +106,10 @@ class AutoDeepLab(BaseModule):
         previous = 0
         for level in self.arch.levels[: max(self.out_layers) + 1]:
             width = filter_multiplier * 2**level
-            self.cells.append(
-                Cell(
-                    self.arch.cell,
-                    in_channels=channels[-1],
-                    prev_channels=channels[-2],
-                    channels=width,
-                    stride=2 if level > previous else 1,
-                    norm_cfg=norm_cfg,
-                    align_corners=align_corners,
-                )
-            )
+            stride = 2 if level > previous else 1
+            options = width, stride, norm_cfg, align_corners
+            cell = Cell(self.arch.cell, channels[-1], channels[-2], *options)
+            self.cells.append(cell)
             channels.append(self.arch.num_blocks * width)
             previous = level
         self.out_channels = [channels[layer + 2] for layer in self.out_layers]
@@ -159,10 +149,7 @@ class AutoDeepLab(BaseModule):
             cell.keep_prob = keep_prob
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Run the path.
-
-        Args:
-            x (Tensor): Images, (N, in_channels, H, W).
+        """Run the path on images (N, in_channels, H, W).
 
         Returns:
             tuple[Tensor]: One feature per entry of ``out_indices``, at stride

@@ -47,14 +47,11 @@ class AutoDeepLabSupernet(BaseModule):
     primitives without ``none``.
 
     Args:
-        num_layers (int): L, at least 3.
-        num_blocks (int): Blocks per cell, B.
+        num_layers, num_blocks (int): L, at least 3, and blocks per cell, B.
         filter_multiplier (int): F; a node at stride s has B * F * s / 4
             channels.
-        in_channels (int): Channels of the image.
-        stem_channels (int): Width of the stem at stride 2.
-        norm_cfg (dict): Batch norm without affine parameters by default.
-        align_corners (bool): Of the bilinear upsampling.
+        in_channels, stem_channels (int): Of the image; at stride 2.
+        norm_cfg, align_corners: Of every norm, and of every upsampling.
         form (str): How the cells are evaluated: ``'fused'``, all edges out of
             a state at once, or ``'reference'``, one operation after the
             other, as the equations say it. Numbers and checkpoints are the
@@ -121,21 +118,20 @@ class AutoDeepLabSupernet(BaseModule):
         before, current = {}, {0: 2 * stem_channels}
         self.layers = ModuleList()
         for layer in range(num_layers):
-            nodes = ModuleList()
-            for level in levels_at(layer):
-                edges = incoming(layer, level)
-                node = RelaxedNode(
-                    {DIRECTIONS[d]: current[source] for source, d in edges},
-                    before.get(level),
-                    widths[level],
-                    num_blocks,
-                    norm_cfg,
-                    align_corners,
+            nodes = [
+                RelaxedNode(
+                    {DIRECTIONS[d]: current[s] for s, d in incoming(layer, n)},
+                    before.get(n),
                     form,
-                    partial_channels,
+                    align_corners,
+                    channels=widths[n],
+                    num_blocks=num_blocks,
+                    norm_cfg=norm_cfg,
+                    partial_channels=partial_channels,
                 )
-                nodes.append(node)
-            self.layers.append(nodes)
+                for n in levels_at(layer)
+            ]
+            self.layers.append(ModuleList(nodes))
             before = current
             current = dict(zip(levels_at(layer), self.out_channels))
 
@@ -144,28 +140,17 @@ class AutoDeepLabSupernet(BaseModule):
         return [self.alphas, self.betas]
 
     def architecture(self) -> AutoDeepLabArchitecture:
-        """Decode the present alphas and betas.
-
-        Raises:
-            ValueError: If they are not finite.
-        """
+        """Decode the present alphas and betas; ValueError if not finite."""
         return decode(
             *(p.detach().float().cpu().numpy() for p in self.arch_parameters())
         )
 
     def normalized_betas(self) -> Tensor:
-        """Softmax over the existing transitions out of a source (Eq. 7, 8).
-
-        Returns:
-            Tensor: (L, 4, 3); 0 where no transition exists.
-        """
+        """Softmax over transitions out of a source (Eq. 7, 8), (L, 4, 3)."""
         return masked_softmax(self.betas, self.transitions)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Run all paths at once.
-
-        Args:
-            x (Tensor): Images, (N, in_channels, H, W).
+        """Run all paths at once on images (N, in_channels, H, W).
 
         Returns:
             tuple[Tensor]: The last layer at strides 4, 8, 16, 32, each

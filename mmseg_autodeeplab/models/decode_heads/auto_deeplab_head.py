@@ -79,8 +79,8 @@ class AutoDeepLabSearchHead(BaseDecodeHead):
     32 k + 1 pixels that equals resizing each to the input, as the paper does.
 
     Args:
-        in_channels (Sequence[int]): Channels at strides 4, 8, 16, 32.
-        in_index (Sequence[int]): Their indices in the features.
+        in_channels, in_index (Sequence[int]): Channels at strides 4, 8, 16,
+            32, and their indices in the features.
         kwargs: Of ``BaseDecodeHead``; ``channels`` is not used, since the
             widths are those of the inputs.
     """
@@ -140,11 +140,10 @@ class AutoDeepLabHead(BaseDecodeHead):
     and two plain 3x3 convolutions follow.
 
     Args:
-        in_channels (Sequence[int]): Channels of the low-level and of the
-            final feature.
-        in_index (Sequence[int]): Their indices in the features.
-        channels (int): Width of every branch and of the decoder.
-        low_level_channels (int): Width of the projected low-level feature.
+        in_channels, in_index (Sequence[int]): Channels of the low-level and
+            of the final feature, and their indices in the features.
+        channels, low_level_channels (int): Width of every branch and of the
+            decoder, and of the projected low-level feature.
         dilations (Sequence[int]): Rates of the 3x3 branches; the default ones
             go with a final stride of 8.
         init_cfg (dict | list[dict], optional): The authors' initialisation by

@@ -21,7 +21,7 @@ class Stem(BaseModule):
     Sec. 4.1; the paper gives no widths, so they are the same here).
 
     Args:
-        in_channels (int): Channels of the image.
+        in_channels (int): Of the image.
         channels (int): Width at stride 2; it is doubled at stride 4.
         num_convs (int): 2 or 3.
         norm_cfg (dict): Norm of every convolution.
@@ -63,11 +63,10 @@ class Cell(BaseModule):
         cell (Sequence): One pair of connections per block
             (:attr:`AutoDeepLabArchitecture.cell`).
         in_channels, prev_channels (int): Of the previous cell's output, and
-            of the output before that.
+            of the one before that.
         channels (int): Width of every block.
         stride (int): 2 if the cell goes to the coarser scale, else 1.
-        norm_cfg (dict): Norm of every convolution.
-        align_corners (bool): Of every resize.
+        norm_cfg, align_corners: Of every norm, and of every resize.
 
     Attributes:
         keep_prob (float): Of drop path; 1 until somebody sets it.
@@ -106,15 +105,12 @@ class Cell(BaseModule):
         )
 
     def forward(self, x: Tensor, prev: Tensor) -> Tensor:
-        """Run the cell.
+        """Give (N, B * channels, ceil(H / stride), ceil(W / stride)).
 
         Args:
             x (Tensor): Previous output, already upsampled if the cell goes to
                 the finer scale, (N, C, H, W).
             prev (Tensor): The output before that, at any resolution.
-
-        Returns:
-            Tensor: (N, B * channels, ceil(H / stride), ceil(W / stride)).
         """
         prev = resize(prev, x.shape[2:], self.align_corners)
         states = [self.entry(x), self.prev_entry(prev)]

@@ -47,8 +47,7 @@ def resize(x: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
 def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
     """Softmax over the entries of the last dimension where a mask is true.
 
-    Returns:
-        Tensor: As ``logits``; 0, without a gradient, where the mask is false.
+    It is 0, without a gradient, where the mask is false.
     """
     # A row of nothing but -inf would be nan.
     exists = mask.any(-1, keepdim=True)
@@ -59,14 +58,8 @@ def with_passed(mixed: Tensor, passed: Tensor) -> Tensor:
     """Put channels that were mixed and those that passed by together.
 
     Shuffled, so that every channel is mixed at times: partial channel
-    connections (`PC-DARTS <https://arxiv.org/abs/1907.05737>`_).
-
-    Args:
-        mixed (Tensor): (N, C / k, H, W).
-        passed (Tensor): (N, C - C / k, H, W), empty for k = 1.
-
-    Returns:
-        Tensor: (N, C, H, W).
+    connections (`PC-DARTS <https://arxiv.org/abs/1907.05737>`_). Of C
+    channels, C / k are mixed, and none has passed for k = 1.
     """
     if not passed.shape[1]:
         return mixed

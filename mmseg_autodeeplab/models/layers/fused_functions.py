@@ -11,12 +11,10 @@ from torch.distributed.nn.functional import all_gather
 class Separable(torch.autograd.Function):
     """Depthwise convolutions of n edges, then their pointwise ones.
 
-    What is between them is not kept, but computed again where the gradient of
-    the pointwise kernels is asked for.
-
-    The input is (N, C, H, W), the same for all edges, or (N, n * C, H, W),
-    one behind the other. Kernels have n * C rows, edge by edge. The output is
-    (N, n * C, H, W).
+    What is between them is not kept, but computed again for the gradient of
+    the pointwise kernels. The input is (N, C, H, W), the same for all edges,
+    or (N, n * C, H, W), one behind the other. Kernels have n * C rows, edge by
+    edge. The output is (N, n * C, H, W).
     """
 
     @staticmethod
@@ -46,18 +44,12 @@ class Separable(torch.autograd.Function):
         if shared:
             grad = grad.transpose(1, 2)
             kernel = _side_by_side(kernel, fan_out)
+        tensors = grad.reshape(len(x), -1, *size), x, kernel
+        # Stride, padding, dilation, whether it is transposed, output padding.
+        options = [1, 1], [kernel.shape[2] // 2] * 2, [1, 1], False, [0, 0]
+        needed = [*ctx.needs_input_grad[:2], False]
         grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
-            grad.reshape(len(x), -1, *size),
-            x,
-            kernel,
-            None,
-            [1, 1],
-            [kernel.shape[2] // 2] * 2,
-            [1, 1],
-            False,
-            [0, 0],
-            x.shape[1],
-            [*ctx.needs_input_grad[:2], False],
+            *tensors, None, *options, x.shape[1], needed
         )
         if shared and grad_kernel is not None:
             # Back to one edge behind the other.
@@ -69,31 +61,31 @@ class Separable(torch.autograd.Function):
         ), None
 
 
-def _matrices(pointwise: Tensor) -> Tensor:
+def _matrices(pointwise):
     """Kernels (n * C, C, 1, 1) as (n, C, C)."""
     return pointwise.view(-1, *pointwise.shape[1:2] * 2)
 
 
-def _is_shared(x: Tensor, kernel: Tensor) -> bool:
+def _is_shared(x, kernel):
     """Whether all edges read the same channels."""
     return x.shape[1] < len(kernel)
 
 
-def _side_by_side(kernel: Tensor, parts: int) -> Tensor:
+def _side_by_side(kernel, parts):
     """From one part behind the other to their rows in turn."""
     return kernel.unflatten(0, (parts, -1)).transpose(0, 1).flatten(0, 1)
 
 
-def _depthwise(x: Tensor, kernel: Tensor, fan_out: int) -> Tensor:
+def _depthwise(x, kernel, fan_out):
     """Give (N, n, C, H, W)."""
-    padding = kernel.shape[2] // 2
-    if not _is_shared(x, kernel):
-        y = F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
-        return y.unflatten(1, (fan_out, -1))
-    # A channel multiplier, behind which the edges of a channel are in turn.
-    kernel = _side_by_side(kernel, fan_out)
-    y = F.conv2d(x, kernel, padding=padding, groups=x.shape[1])
-    return y.unflatten(1, (-1, fan_out)).transpose(1, 2)
+    shared = _is_shared(x, kernel)
+    if shared:
+        kernel = _side_by_side(kernel, fan_out)
+    y = F.conv2d(x, kernel, padding=kernel.shape[2] // 2, groups=x.shape[1])
+    if shared:
+        # A channel multiplier, behind which a channel's edges are in turn.
+        return y.unflatten(1, (-1, fan_out)).transpose(1, 2)
+    return y.unflatten(1, (fan_out, -1))
 
 
 def sync_batch_norm(
@@ -107,18 +99,8 @@ def sync_batch_norm(
     """``F.batch_norm`` in training with momentum 1, on all batches together.
 
     PyTorch's ``SyncBatchNorm`` in plain operations: on any device, and for
-    weights that have a gradient of their own.
-
-    Args:
-        x (Tensor): The batch of this process, (N, C, H, W).
-        running_mean (Tensor): Is set to the mean, (C, ).
-        running_var (Tensor): Is set to the unbiased variance, (C, ).
-        weight (Tensor, optional): (C, ).
-        bias (Tensor, optional): (C, ).
-        eps (float): Added to the variance.
-
-    Returns:
-        Tensor: (N, C, H, W).
+    weights that have a gradient of their own. ``x`` is the batch of this
+    process, (N, C, H, W); the others are (C, ).
     """
     precise = x.to(running_mean.dtype)  # Half is not enough for sums.
     var, mean = torch.var_mean(precise, (0, 2, 3), correction=0)

@@ -1,7 +1,5 @@
 """How the fused form evaluates each kind of primitives."""
 
-from collections.abc import Iterable, Sequence
-
 import torch
 import torch.nn.functional as F
 from mmengine.dist import get_world_size
@@ -25,9 +23,6 @@ class Layout:
         convs (list): Primitive, layer and ``Conv`` of each convolution.
         norms (list): Primitive and layer of each norm, in stored order.
         last_norms (dict): The last layer of each primitive with weights.
-
-    Raises:
-        UserError: The fused form does not know a kind.
     """
 
     def __init__(self) -> None:
@@ -72,28 +67,15 @@ def _columns(indices):
 class FanOut:
     """All edges that leave one state, of which there are n, in one pass.
 
-    Args:
-        cell (FusedRelaxedCell): Theirs.
-        num_scales (int): Scales side by side in the input.
-        shared_weights (Tensor): Of primitives without weights, (n, number).
-        factors (Tensor): Of those with weights, (number, n * C).
-        convs (Iterable[Tensor]): Kernels of n * C rows each.
-        norms (Sequence[tuple]): Weight and bias, (n * C, ) each or None, and
-            in evaluation mean and variance.
-
-    Attributes:
-        statistics (Tensor): Mean and variance of the batch, (2, norms,
-            scales * n * C), once every norm was called.
+    ``shared_weights`` (n, number) are those of primitives without weights,
+    ``factors`` (number, n * C) those of the others; ``convs`` are kernels of
+    n * C rows; ``norms`` have weight and bias, (n * C, ) each or None, and in
+    evaluation mean and variance. ``statistics`` are mean and variance of the
+    batch, (2, norms, scales * n * C), once every norm was called.
     """
 
     def __init__(
-        self,
-        cell: nn.Module,
-        num_scales: int,
-        shared_weights: Tensor,
-        factors: Tensor,
-        convs: Iterable[Tensor],
-        norms: Sequence[tuple],
+        self, cell, num_scales, shared_weights, factors, convs, norms
     ) -> None:
         self.layout = cell.layout
         self.training = cell.training
@@ -124,13 +106,9 @@ class FanOut:
 
     def _shared(self, x):
         """Those without weights are the same for every edge."""
-        stacked = torch.stack(
-            [
-                SHARED[row.kind](x, row.kernel)
-                for row in self.layout.shared.values()
-            ],
-            dim=1,
-        )
+        rows = self.layout.shared.values()
+        results = [SHARED[row.kind](x, row.kernel) for row in rows]
+        stacked = torch.stack(results, dim=1)
         # Not matmul, which copies them where the weights want gradients.
         weights = self.shared_weights.expand(len(x), -1, -1)
         out = torch.bmm(weights, stacked.flatten(2))

@@ -75,15 +75,8 @@ def build_operation(
 ) -> nn.Module:
     """Build one primitive: (N, C, H, W) to (N, C, ceil(H/s), ceil(W/s)).
 
-    Args:
-        name (str): One of ``PRIMITIVES`` but ``none``, which has no module.
-        channels (int): C.
-        stride (int): s, 1 or 2.
-        norm_cfg (dict): Norm of every convolution.
-        align_corners (bool): Of the resize in a strided atrous convolution.
-
     Raises:
-        KeyError: No builder is known for it.
+        KeyError: No builder is known for it, such as for ``none``.
     """
     primitive = PRIMITIVES[name]
     return BUILDERS[primitive.kind](
@@ -92,8 +85,7 @@ def build_operation(
 
 
 def _max_pool(primitive, channels, stride, *args):
-    kernel = primitive.kernel
-    return nn.MaxPool2d(kernel, stride, kernel // 2)
+    return nn.MaxPool2d(primitive.kernel, stride, primitive.kernel // 2)
 
 
 def _avg_pool(primitive, channels, stride, *args):

@@ -39,8 +39,7 @@ class RelaxedCell(BaseModule):
     """Every block receives every state (Eq. 1).
 
     Args:
-        channels (int): Width of every block.
-        num_blocks (int): B.
+        channels, num_blocks (int): C, the width of every block, and B.
         has_prev (bool): Whether state 1, the output before the previous one,
             exists. If not, its edges contribute nothing and are not built.
         norm_cfg (dict): Norm of every convolution.
@@ -71,16 +70,12 @@ class RelaxedCell(BaseModule):
     def forward(
         self, xs: Sequence[Tensor], prev: Optional[Tensor], weights: Tensor
     ) -> Sequence[Tensor]:
-        """Run the cell on each incoming scale, one after the other.
+        """Give all blocks, (N, B * C, H, W), for each incoming scale.
 
         Args:
             xs (Sequence[Tensor]): State 0 from each scale, (N, C, H, W).
             prev (Tensor, optional): State 1, same shape.
             weights (Tensor): Softmaxed alphas, (edges, primitives).
-
-        Returns:
-            Sequence[Tensor]: All blocks, concatenated, (N, B * C, H, W), for
-            each scale.
         """
         return [self._run(x, prev, weights) for x in xs]
 
@@ -120,24 +115,20 @@ class RelaxedNode(BaseModule):
             same, -1 from the coarser.
         prev_channels (int, optional): Channels of H^{l-2} at this scale;
             None where it does not exist.
-        channels (int): Width of every block, F * s / 4.
-        num_blocks (int): B.
-        norm_cfg (dict): Norm of every convolution.
+        form (str): A key of ``CELLS``, how the cell is evaluated.
         align_corners (bool): Of the upsampling.
-        form (str): ``'fused'`` or ``'reference'``, how the cell is evaluated.
-        partial_channels (int): k, of which one part is mixed.
+        channels, norm_cfg, kwargs: Of the cell.
     """
 
     def __init__(
         self,
         sources: dict[int, int],
         prev_channels: Optional[int],
-        channels: int,
-        num_blocks: int,
-        norm_cfg: dict,
-        align_corners: bool,
         form: str,
-        partial_channels: int,
+        align_corners: bool,
+        channels: int,
+        norm_cfg: dict,
+        **kwargs,
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
@@ -155,7 +146,7 @@ class RelaxedNode(BaseModule):
             else None
         )
         self.cell = CELLS[form](
-            channels, num_blocks, has_prev, norm_cfg, partial_channels
+            channels, has_prev=has_prev, norm_cfg=norm_cfg, **kwargs
         )
 
     def forward(
@@ -166,7 +157,7 @@ class RelaxedNode(BaseModule):
         betas: Sequence[Tensor],
         size: Sequence[int],
     ) -> Tensor:
-        """Run the node.
+        """Give (N, B * channels, H, W) for H^{l-1} of each source.
 
         Args:
             sources (Sequence[Tensor]): H^{l-1} at each incoming scale.
@@ -174,9 +165,6 @@ class RelaxedNode(BaseModule):
             alphas (Tensor): Softmaxed, (edges, primitives).
             betas (Sequence[Tensor]): The softmaxed transition of each source.
             size (Sequence[int]): Height and width of this scale.
-
-        Returns:
-            Tensor: (N, B * channels, H, W).
         """
         if self.prev_entry is not None:
             prev = self.prev_entry(prev)
