@@ -88,8 +88,8 @@ class AutoDeepLab(BaseModule):
                 f'frozen_stages is {frozen_stages}, but the path {path} has '
                 f'{count} stages; give -1 for none, up to {count - 1} for all.'
             )
-        if not out_indices or not all(
-            -count <= index < count for index in out_indices
+        if not out_indices or not set(out_indices) <= set(
+            range(-count, count)
         ):
             raise UserError(
                 f'out_indices is {tuple(out_indices)}, but the path {path} '
@@ -158,22 +158,19 @@ class AutoDeepLab(BaseModule):
         if self.training:
             check_training_size(x.shape[2:])
         sizes = level_sizes(x.shape[2:])
-        prev, current = self.stem(x)
-        features = {-1: current}
+        with_cp = self.with_cp and torch.is_grad_enabled()
+        features = list(self.stem(x))
         previous = 0
-        for layer, (level, cell) in enumerate(
-            zip(self.arch.levels, self.cells)
-        ):
-            source = current
+        for level, cell in zip(self.arch.levels, self.cells):
+            prev, source = features[-2:]
             if level < previous:
                 source = resize(source, sizes[level], self.align_corners)
-            if self.with_cp and torch.is_grad_enabled():
-                out = checkpointed(cell, source, prev)
-            else:
-                out = cell(source, prev)
-            prev, current, previous = current, out, level
-            features[layer] = out
-        final = self.arch.num_layers - 1
-        if final in self.out_layers:
-            features[final] = current.relu()
-        return tuple(features[layer] for layer in self.out_layers)
+            features.append(
+                checkpointed(cell, source, prev)
+                if with_cp
+                else cell(source, prev)
+            )
+            previous = level
+        if len(self.cells) == self.arch.num_layers:
+            features[-1] = features[-1].relu()
+        return tuple(features[layer + 2] for layer in self.out_layers)

@@ -183,15 +183,14 @@ class AutoDeepLabHead(BaseDecodeHead):
         conv = _conv_options(self)
         self.image_pool = ImagePool(final, channels, **conv)
         self.aspp = ASPPModule((1, *dilations), final, channels, **conv)
-        self.project = HeadConv(
-            (2 + len(dilations)) * channels, channels, 1, **conv
-        )
+        branches = 2 + len(dilations)
+        self.project = HeadConv(branches * channels, channels, 1, **conv)
         self.low_level = HeadConv(low, low_level_channels, 1, **conv)
         self.decoder = nn.Sequential(
-            HeadConv(
-                channels + low_level_channels, channels, 3, padding=1, **conv
-            ),
-            HeadConv(channels, channels, 3, padding=1, **conv),
+            *(
+                HeadConv(width, channels, 3, padding=1, **conv)
+                for width in (channels + low_level_channels, channels)
+            )
         )
         # Behind the projection and of single values, as the authors have it;
         # the base class drops whole channels before the classifier.

@@ -59,11 +59,9 @@ class FusedRelaxedCell(BaseModule):
         # and are never called.
         self.convs = nn.ModuleDict()
         for primitive, layer, conv in self.layout.convs:
+            inputs = 1 if conv.depthwise else channels
             self.convs[f'{primitive}_{layer}'] = nn.Conv2d(
-                1 if conv.depthwise else channels,
-                width,
-                conv.kernel,
-                bias=False,
+                inputs, width, conv.kernel, bias=False
             )
         num_norms = len(self.layout.norms)
         self.norm = build_norm_layer(norm_cfg, num_norms * width)[1]
