@@ -40,9 +40,7 @@ NAME = 'conv_1x1'
 
 
 def build_conv(primitive, channels, stride, norm_cfg, align_corners):
-    return ReLUConvNorm(
-        channels, channels, primitive.kernel, norm_cfg, stride=stride
-    )
+    return ReLUConvNorm(channels, channels, primitive.convs, norm_cfg, stride)
 
 
 @pytest.fixture(autouse=True)

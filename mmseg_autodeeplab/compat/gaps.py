@@ -99,13 +99,6 @@ def load_from_local(filename, map_location):
 
     MMEngine prints the name of the function from its 11th letter on.
 
-    Args:
-        filename (str): Path of the checkpoint.
-        map_location (str | None): As in :func:`torch.load`.
-
-    Returns:
-        dict: The checkpoint.
-
     Raises:
         UserError: The file cannot be read as one.
     """
@@ -126,16 +119,8 @@ def load_from_local(filename, map_location):
 def load_url(url, **kwargs):
     """Download a checkpoint and load it, if it holds weights alone.
 
-    torch's own function trusts every download. MMEngine's schemes
-    ``http(s)``, ``torchvision``, ``open-mmlab`` and ``mmcls`` end here; the
-    others leave the choice to :func:`torch.load`, which is the same.
-
-    Args:
-        url (str): Address of the checkpoint.
-        kwargs (dict): As in :func:`torch.hub.load_state_dict_from_url`.
-
-    Returns:
-        dict: The checkpoint.
+    torch's own function trusts every download. Other schemes than the web's
+    leave the choice to :func:`torch.load`, which is the same.
     """
     try:
         return dl_utils.load_url(url, weights_only=True, **kwargs)
@@ -173,25 +158,13 @@ def _torch_loads_weights_only():
 
 
 def is_installed(package):
-    """Whether a distribution or a module of this name is installed."""
-    return _distribution(package) is not None or _origin(package) is not None
+    """Whether a module of this name, or of this distribution, is installed."""
+    return _origin(package) is not None
 
 
 def get_installed_path(package):
-    """The folder of an installed package.
-
-    Args:
-        package (str): Name of a module, or of a distribution whose module is
-            called otherwise.
-
-    Returns:
-        str: Folder of the module.
-    """
+    """The folder of a module, by its name or that of its distribution."""
     origin = _origin(package)
-    distribution = _distribution(package)
-    if origin is None and distribution is not None:
-        modules = distribution.read_text('top_level.txt') or package
-        origin = _origin(modules.split()[0])
     if origin is None:
         raise ModuleNotFoundError(
             f'{package} is not installed, or is a namespace package'
@@ -199,16 +172,16 @@ def get_installed_path(package):
     return osp.dirname(origin)
 
 
-def _origin(module):
-    # None, too, for a mere folder of that name in the current directory.
-    return getattr(importlib.util.find_spec(module), 'origin', None)
-
-
-def _distribution(package):
+def _origin(package):
+    names = [package]
     try:
-        return metadata.distribution(package)
+        modules = metadata.distribution(package).read_text('top_level.txt')
+        names += (modules or '').split()
     except metadata.PackageNotFoundError:
-        return None
+        pass
+    # A mere folder of that name in the current directory has no origin.
+    specs = map(importlib.util.find_spec, names)
+    return next((spec.origin for spec in specs if spec and spec.origin), None)
 
 
 def _find_packages_without_pkg_resources():

@@ -6,18 +6,11 @@ from mmengine.registry import Registry
 
 
 def resolve(registry: Registry, name: Any) -> Optional[type]:
-    """The class that a registry builds for a type.
+    """The class that a registry builds for a type; None if it knows none.
 
     ``Registry.build`` takes a name, a name with a scope (``'mmseg.X'``), the
     place of a class (``'package.module.X'``) or a class itself;
     ``Registry.get`` takes no class and raises for some unknown names.
-
-    Args:
-        registry (Registry): Of what is to be built.
-        name (str | type): The type in a config.
-
-    Returns:
-        type | None: The class; None where the registry knows none.
     """
     if not isinstance(name, str):
         return name
@@ -28,12 +21,6 @@ def resolve(registry: Registry, name: Any) -> Optional[type]:
 
 
 def is_a(registry: Registry, cfg: Any, *classes: type) -> bool:
-    """Whether a config builds an object of one of these classes.
-
-    Args:
-        registry (Registry): Of what is to be built.
-        cfg (dict | Any): A config with a ``type``; anything else is none.
-        classes (type): The classes; their subclasses count as well.
-    """
+    """Whether a config builds an object of one of these classes."""
     found = resolve(registry, cfg.get('type')) if hasattr(cfg, 'get') else None
     return isinstance(found, type) and issubclass(found, classes)

@@ -3,14 +3,14 @@
 import importlib
 import re
 
-# Module, name and window for pip, lowest version, first version too new.
+# Module, what pip calls it, lowest version, first version too new.
 # Nothing of this stands in setup.py: installing the plugin must never
 # replace a torch or an mmcv that works.
 REQUIREMENTS = (
-    ('torch', 'torch>=2.1', '2.1', None),
-    ('mmengine', 'mmengine>=0.10.0,<1.0', '0.10.0', '1.0'),
-    ('mmcv', 'mmcv-lite>=2.0.0,<2.2.0', '2.0.0', '2.2.0'),
-    ('mmseg', 'mmsegmentation>=1.2.0,<1.3', '1.2.0', '1.3'),
+    ('torch', 'torch', '2.1', None),
+    ('mmengine', 'mmengine', '0.10.0', '1.0'),
+    ('mmcv', 'mmcv-lite', '2.0.0', '2.2.0'),
+    ('mmseg', 'mmsegmentation', '1.2.0', '1.3'),
 )
 
 
@@ -22,24 +22,24 @@ def check_requirements():
             window; one sentence says which, what was found, and how to
             install what is needed.
     """
-    for module, spec, lowest, below in REQUIREMENTS:
+    for module, name, lowest, below in REQUIREMENTS:
         found = _found_version(module)
-        fits = (
+        if (
             found is not None
             and _release(lowest) <= _release(found)
             and (below is None or _release(found) < _release(below))
+        ):
+            continue
+        spec = f'{name}>={lowest}' + (f',<{below}' if below else '')
+        command = f'pip install "{spec}"'
+        if module == 'mmcv' and found:
+            # Both distributions own the same files.
+            command = f'pip uninstall -y mmcv mmcv-lite && {command}'
+        # mmcv-lite and mmcv are equally good.
+        raise ImportError(
+            f'mmseg_autodeeplab needs {spec.replace("-lite", "")} but found '
+            f'{found or "none"}: run {command}'
         )
-        if not fits:
-            command = f'pip install "{spec}"'
-            if module == 'mmcv' and found:
-                # Both distributions own the same files.
-                command = f'pip uninstall -y mmcv mmcv-lite && {command}'
-            # mmcv-lite and mmcv are equally good.
-            window = spec.replace('-lite', '')
-            raise ImportError(
-                f'mmseg_autodeeplab needs {window} but found '
-                f'{found or "none"}: run {command}'
-            )
 
 
 def _found_version(module):

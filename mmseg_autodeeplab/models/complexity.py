@@ -9,32 +9,27 @@ from torch.utils.flop_counter import FlopCounterMode
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Parameters at inference, and those of training only.
 
-    Args:
-        model (nn.Module): A segmentor.
-
     Returns:
-        tuple[int, int]: All parameters but those of auxiliary heads, and
-        those of the auxiliary heads.
+        tuple[int, int]: All parameters of a segmentor but those of its
+        auxiliary heads, and those.
     """
-    auxiliary = sum(
-        parameter.numel()
-        for name, parameter in model.named_parameters()
-        if name.startswith('auxiliary_head.')
-    )
-    return sum(p.numel() for p in model.parameters()) - auxiliary, auxiliary
+    inference = training_only = 0
+    for name, parameter in model.named_parameters():
+        if name.startswith('auxiliary_head.'):
+            training_only += parameter.numel()
+        else:
+            inference += parameter.numel()
+    return inference, training_only
 
 
 def count_multiply_adds(model: nn.Module, height: int, width: int) -> int:
     """Multiply-adds of the convolutions, for one image.
 
+    Normalisation, pooling, resizing and the like are not counted.
+
     Args:
         model (nn.Module): A segmentor. It is moved to the meta device.
-        height (int): Height of the image.
-        width (int): Width of the image.
-
-    Returns:
-        int: Multiply-adds; normalisation, pooling, resizing and the like
-        are not counted.
+        height, width (int): Of the image.
     """
     model = revert_sync_batchnorm(model).eval().to('meta')
     image = torch.empty(1, 3, height, width, device='meta')

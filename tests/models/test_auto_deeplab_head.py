@@ -1,6 +1,7 @@
 """The heads: sizes, rates, and the batch of one image."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -146,9 +147,8 @@ def test_search_head_needs_four_scales():
 def test_a_batch_of_one_uses_running_statistics_and_says_so_once(monkeypatch):
     said = []
     monkeypatch.setattr(
-        auto_deeplab_head, 'print_log', lambda *args, **kw: said.append(args)
+        auto_deeplab_head, 'print_once', cache(lambda *args: said.append(args))
     )
-    auto_deeplab_head.say_batch_of_one.cache_clear()
     x = torch.randn(1, 5, 7, 7)
     for pool in (ImagePool(5, 4, norm_cfg=BN), ImagePool(5, 4, norm_cfg=BN)):
         pool.bn.running_mean.normal_()

@@ -226,6 +226,14 @@ def compare_gradients(reference, fused, bound):
         assert error(found[key], expected[key]) < bound, key
 
 
+@pytest.mark.parametrize('mode', ['train', 'eval'])
+def test_one_image_is_the_same_too(mode):
+    reference, fused = pair(num_blocks=2)
+    x = torch.randn(1, 3, 65, 49, dtype=torch.double)
+    compare_outputs_and_statistics(reference, fused, mode, x, 1e-10, 1e-10)
+    compare_gradients(reference, fused, 1e-10)
+
+
 def test_affine_norm_is_the_same_too():
     reference, fused = pair(
         num_blocks=3, norm_cfg=dict(type='BN', affine=True, momentum=0.3)

@@ -40,24 +40,20 @@ class AutoDeepLab(BaseModule):
         arch (str | dict | AutoDeepLabArchitecture): A name in the zoo, the
             path of an ``architecture.json``, or its content.
         filter_multiplier (int): F; a cell at stride s has B * F * s / 4
-            channels. 20, 32 and 48 are Auto-DeepLab-S, -M and -L. Defaults
-            to 20.
+            channels. 20, 32 and 48 are Auto-DeepLab-S, -M and -L.
         out_indices (Sequence[int]): Stages to return, in this order; negative
             ones count from the end. Cells behind the last of them are not
-            built. Defaults to (0, -1).
-        in_channels (int): Channels of the image. Defaults to 3.
-        stem_channels (int): Width of the stem at stride 2. Defaults to 64.
-        norm_cfg (dict): Defaults to batch norm.
-        align_corners (bool): Of every bilinear resize. Defaults to True.
+            built.
+        in_channels, stem_channels (int): Of the image; at stride 2.
+        norm_cfg, align_corners: Of every norm, and of every resize.
         frozen_stages (int): The last stage to freeze, with all before it:
             neither weights nor batch statistics change. -1 freezes nothing,
-            0 the stem and the opening run at stride 4. Defaults to -1.
-        norm_eval (bool): Whether batch norm uses its running statistics in
-            training too. Defaults to False.
-        with_cp (bool): Whether to run every cell again in backward, which
-            saves memory for time. Defaults to False.
-        init_cfg (dict | list[dict], optional): Defaults to the authors'
-            initialisation; None is PyTorch's. ``dict(type='Pretrained',
+            0 the stem and the opening run at stride 4.
+        norm_eval (bool): Use running statistics in training too.
+        with_cp (bool): Run every cell again in backward, which saves memory
+            for time.
+        init_cfg (dict | list[dict], optional): The authors' initialisation by
+            default; None is PyTorch's. ``dict(type='Pretrained',
             checkpoint=..., prefix='backbone.')`` loads a trained backbone; in
             a list behind the default, what does not fit starts as by default.
 
@@ -86,38 +82,34 @@ class AutoDeepLab(BaseModule):
         self.norm_eval = norm_eval
         self.with_cp = with_cp
         stages = self.arch.stages
-        if not -1 <= frozen_stages < len(stages):
+        count, path = len(stages), '-'.join(map(str, self.arch.path))
+        if not -1 <= frozen_stages < count:
             raise UserError(
-                f'frozen_stages is {frozen_stages}, but the path '
-                f'{"-".join(map(str, self.arch.path))} has {len(stages)} '
-                f'stages; give -1 for none, up to {len(stages) - 1} for all.'
+                f'frozen_stages is {frozen_stages}, but the path {path} has '
+                f'{count} stages; give -1 for none, up to {count - 1} for all.'
+            )
+        if not out_indices or not set(out_indices) <= set(
+            range(-count, count)
+        ):
+            raise UserError(
+                f'out_indices is {tuple(out_indices)}, but the path {path} '
+                f'has {count} stages at one scale each; give one or more '
+                f'indices from {-count} to {count - 1}.'
             )
         self.frozen_stages = frozen_stages
-        self.out_layers = tuple(
-            stages[i].last_layer
-            for i in _checked_indices(out_indices, self.arch)
-        )
-        levels = self.arch.levels[: max(self.out_layers) + 1]
-        self.final_layer = self.arch.num_layers - 1
+        self.out_layers = [stages[index].last_layer for index in out_indices]
 
         self.stem = Stem(in_channels, stem_channels, 3, norm_cfg)
         self.cells = ModuleList()
         # Output channels along the path; [-2] and [-1] are what a cell reads.
         channels = [stem_channels, 2 * stem_channels]
         previous = 0
-        for level in levels:
+        for level in self.arch.levels[: max(self.out_layers) + 1]:
             width = filter_multiplier * 2**level
-            self.cells.append(
-                Cell(
-                    self.arch.cell,
-                    in_channels=channels[-1],
-                    prev_channels=channels[-2],
-                    channels=width,
-                    stride=2 if level > previous else 1,
-                    norm_cfg=norm_cfg,
-                    align_corners=align_corners,
-                )
-            )
+            stride = 2 if level > previous else 1
+            options = width, stride, norm_cfg, align_corners
+            cell = Cell(self.arch.cell, channels[-1], channels[-2], *options)
+            self.cells.append(cell)
             channels.append(self.arch.num_blocks * width)
             previous = level
         self.out_channels = [channels[layer + 2] for layer in self.out_layers]
@@ -157,10 +149,7 @@ class AutoDeepLab(BaseModule):
             cell.keep_prob = keep_prob
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Run the path.
-
-        Args:
-            x (Tensor): Images, (N, in_channels, H, W).
+        """Run the path on images (N, in_channels, H, W).
 
         Returns:
             tuple[Tensor]: One feature per entry of ``out_indices``, at stride
@@ -169,34 +158,19 @@ class AutoDeepLab(BaseModule):
         if self.training:
             check_training_size(x.shape[2:])
         sizes = level_sizes(x.shape[2:])
-        prev, current = self.stem(x)
-        features = {-1: current}
+        with_cp = self.with_cp and torch.is_grad_enabled()
+        features = list(self.stem(x))
         previous = 0
-        for layer, cell in enumerate(self.cells):
-            level = self.arch.levels[layer]
-            source = current
+        for level, cell in zip(self.arch.levels, self.cells):
+            prev, source = features[-2:]
             if level < previous:
                 source = resize(source, sizes[level], self.align_corners)
-            if self.with_cp and torch.is_grad_enabled():
-                out = checkpointed(cell, source, prev)
-            else:
-                out = cell(source, prev)
-            prev, current = current, out
-            features[layer] = current
+            features.append(
+                checkpointed(cell, source, prev)
+                if with_cp
+                else cell(source, prev)
+            )
             previous = level
-        if self.final_layer in self.out_layers:
-            features[self.final_layer] = current.relu()
-        return tuple(features[layer] for layer in self.out_layers)
-
-
-def _checked_indices(
-    out_indices: Sequence[int], arch: AutoDeepLabArchitecture
-) -> Sequence[int]:
-    count = len(arch.stages)
-    if not out_indices or not all(-count <= i < count for i in out_indices):
-        raise UserError(
-            f'out_indices is {tuple(out_indices)}, but the path '
-            f'{"-".join(map(str, arch.path))} has {count} stages at one scale '
-            f'each; give one or more indices from {-count} to {count - 1}.'
-        )
-    return out_indices
+        if len(self.cells) == self.arch.num_layers:
+            features[-1] = features[-1].relu()
+        return tuple(features[layer + 2] for layer in self.out_layers)

@@ -47,31 +47,26 @@ class AutoDeepLabSupernet(BaseModule):
     primitives without ``none``.
 
     Args:
-        num_layers (int): L, at least 3. Defaults to 12.
-        num_blocks (int): Blocks per cell, B. Defaults to 5.
+        num_layers, num_blocks (int): L, at least 3, and blocks per cell, B.
         filter_multiplier (int): F; a node at stride s has B * F * s / 4
-            channels. Defaults to 8.
-        in_channels (int): Channels of the image. Defaults to 3.
-        stem_channels (int): Width of the stem at stride 2. Defaults to 64.
-        norm_cfg (dict): Defaults to batch norm without affine parameters.
-        align_corners (bool): Of the bilinear upsampling. Defaults to True.
+            channels.
+        in_channels, stem_channels (int): Of the image; at stride 2.
+        norm_cfg, align_corners: Of every norm, and of every upsampling.
         form (str): How the cells are evaluated: ``'fused'``, all edges out of
             a state at once, or ``'reference'``, one operation after the
-            other, as the equations say it; the numbers are the same, and so
-            are the keys of checkpoints. A primitive of a new kind needs
-            ``'reference'``. Defaults to ``'fused'``.
+            other, as the equations say it. Numbers and checkpoints are the
+            same. A primitive of a new kind needs ``'reference'``.
         with_cp (bool): Whether to run every node but the coarsest ones again
-            in backward, which saves memory for time. Defaults to False.
+            in backward, which saves memory for time.
         partial_channels (int): k. With k > 1 the primitives see 1 / k of the
             channels, and the others pass by, averaged over the states that a
             block reads: less memory and time, and a departure from the paper
             (`PC-DARTS <https://arxiv.org/abs/1907.05737>`_, with its edge
-            normalisation held uniform). Defaults to 1.
-        init_cfg (dict, optional): Defaults to None, PyTorch's own
-            initialisation.
+            normalisation held uniform).
+        init_cfg (dict, optional): PyTorch's own initialisation by default.
 
     Attributes:
-        alphas (nn.Parameter): (edges, 8), before the softmax.
+        alphas (nn.Parameter): (edges, primitives), before the softmax.
         betas (nn.Parameter): (L, 4, 3), before the softmax, indexed
             ``[layer, source level, direction]``; entries that do not exist
             stay out of the softmax and have no gradient.
@@ -99,7 +94,6 @@ class AutoDeepLabSupernet(BaseModule):
                 f'a search needs num_layers >= {MIN_LAYERS}, so that every '
                 'scale exists at the end, and num_blocks >= 1.'
             )
-
         if form not in CELLS:
             raise UserError(
                 f'form is {form!r}, but a supernet is evaluated in the form '
@@ -124,57 +118,39 @@ class AutoDeepLabSupernet(BaseModule):
         before, current = {}, {0: 2 * stem_channels}
         self.layers = ModuleList()
         for layer in range(num_layers):
-            self.layers.append(
-                ModuleList(
-                    RelaxedNode(
-                        [
-                            current[source]
-                            for source, _ in incoming(layer, level)
-                        ],
-                        [DIRECTIONS[d] for _, d in incoming(layer, level)],
-                        before.get(level),
-                        widths[level],
-                        num_blocks,
-                        norm_cfg,
-                        align_corners,
-                        form,
-                        partial_channels,
-                    )
-                    for level in levels_at(layer)
+            nodes = [
+                RelaxedNode(
+                    {DIRECTIONS[d]: current[s] for s, d in incoming(layer, n)},
+                    before.get(n),
+                    form,
+                    align_corners,
+                    channels=widths[n],
+                    num_blocks=num_blocks,
+                    norm_cfg=norm_cfg,
+                    partial_channels=partial_channels,
                 )
-            )
+                for n in levels_at(layer)
+            ]
+            self.layers.append(ModuleList(nodes))
             before = current
-            current = {
-                level: self.out_channels[level] for level in levels_at(layer)
-            }
+            current = dict(zip(levels_at(layer), self.out_channels))
 
     def arch_parameters(self) -> list[nn.Parameter]:
         """What the architecture step of the search optimises."""
         return [self.alphas, self.betas]
 
     def architecture(self) -> AutoDeepLabArchitecture:
-        """Decode the present alphas and betas.
-
-        Raises:
-            ValueError: If they are not finite.
-        """
+        """Decode the present alphas and betas; ValueError if not finite."""
         return decode(
             *(p.detach().float().cpu().numpy() for p in self.arch_parameters())
         )
 
     def normalized_betas(self) -> Tensor:
-        """Softmax over the existing transitions out of a source (Eq. 7, 8).
-
-        Returns:
-            Tensor: (L, 4, 3); 0 where no transition exists.
-        """
+        """Softmax over transitions out of a source (Eq. 7, 8), (L, 4, 3)."""
         return masked_softmax(self.betas, self.transitions)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Run all paths at once.
-
-        Args:
-            x (Tensor): Images, (N, in_channels, H, W).
+        """Run all paths at once on images (N, in_channels, H, W).
 
         Returns:
             tuple[Tensor]: The last layer at strides 4, 8, 16, 32, each

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.logging import print_log
 from mmseg.models.decode_heads.aspp_head import ASPPModule
@@ -13,11 +12,17 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.utils import OptMultiConfig
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...arch import RATES
 from ..layers import resize
 
 SEARCH_RATE = 96  # the atrous rate at stride s is 96 / s (Sec. 4.1)
+BATCH_OF_ONE = (
+    'A batch of one image has one value per channel behind image pooling; '
+    'batch norm uses its running statistics there.'
+)
+print_once = cache(print_log)
 
 
 class HeadConv(ConvModule):
@@ -40,43 +45,26 @@ class ImagePool(HeadConv):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give (N, channels, H, W) for (N, in_channels, H, W)."""
-        pooled = x.mean((2, 3), keepdim=True)
-        if len(x) == 1 and self._lacks_variance():
-            say_batch_of_one()
-            norm = self.norm
-            pooled = F.batch_norm(
-                self.conv(pooled),
-                norm.running_mean,
-                norm.running_var,
-                norm.weight,
-                norm.bias,
-                training=False,
-                eps=norm.eps,
-            )
-            pooled = self.activate(pooled)
-        else:
-            pooled = super().forward(pooled)
+        norm = self.norm
+        lacks_variance = (
+            len(x) == 1
+            and isinstance(norm, _BatchNorm)
+            # It sees the images of the other processes too.
+            and not isinstance(norm, nn.SyncBatchNorm)
+            and norm.training
+            and norm.track_running_stats
+        )
+        if lacks_variance:
+            print_once(BATCH_OF_ONE, 'current', logging.WARNING)
+            norm.eval()
+        pooled = super().forward(x.mean((2, 3), keepdim=True))
+        if lacks_variance:
+            norm.train()
         return pooled.expand(-1, -1, *x.shape[2:])
 
-    def _lacks_variance(self) -> bool:
-        # SyncBN sees the images of the other processes too.
-        return (
-            self.with_norm
-            and isinstance(self.norm, nn.modules.batchnorm._BatchNorm)
-            and not isinstance(self.norm, nn.SyncBatchNorm)
-            and self.norm.training
-            and self.norm.track_running_stats
-        )
 
-
-@cache
-def say_batch_of_one() -> None:
-    print_log(
-        'A batch of one image has one value per channel behind image pooling; '
-        'batch norm uses its running statistics there.',
-        logger='current',
-        level=logging.WARNING,
-    )
+def _conv_options(head):
+    return {k: getattr(head, k) for k in ('conv_cfg', 'norm_cfg', 'act_cfg')}
 
 
 @MODELS.register_module()
@@ -91,9 +79,8 @@ class AutoDeepLabSearchHead(BaseDecodeHead):
     32 k + 1 pixels that equals resizing each to the input, as the paper does.
 
     Args:
-        in_channels (Sequence[int]): Channels at strides 4, 8, 16, 32.
-        in_index (Sequence[int]): Their indices in the features. Defaults to
-            (0, 1, 2, 3).
+        in_channels, in_index (Sequence[int]): Channels at strides 4, 8, 16,
+            32, and their indices in the features.
         kwargs: Of ``BaseDecodeHead``; ``channels`` is not used, since the
             widths are those of the inputs.
     """
@@ -116,11 +103,7 @@ class AutoDeepLabSearchHead(BaseDecodeHead):
             input_transform='multiple_select',
             **kwargs,
         )
-        conv = dict(
-            conv_cfg=self.conv_cfg,
-            norm_cfg=self.norm_cfg,
-            act_cfg=self.act_cfg,
-        )
+        conv = _conv_options(self)
         self.aspp = nn.ModuleList(
             ASPPModule((1, SEARCH_RATE // rate), width, width, **conv)
             for rate, width in zip(RATES, in_channels)
@@ -157,19 +140,15 @@ class AutoDeepLabHead(BaseDecodeHead):
     and two plain 3x3 convolutions follow.
 
     Args:
-        in_channels (Sequence[int]): Channels of the low-level and of the
-            final feature.
-        in_index (Sequence[int]): Their indices in the features. Defaults to
-            (0, -1).
-        channels (int): Width of every branch and of the decoder. Defaults to
-            256.
-        low_level_channels (int): Width of the projected low-level feature.
-            Defaults to 48.
-        dilations (Sequence[int]): Rates of the 3x3 branches. Defaults to
-            (12, 24, 36), which go with a final stride of 8.
-        init_cfg (dict | list[dict], optional): Defaults to the authors'
-            initialisation: Xavier's uniform one, and for the classifier a
-            normal distribution cut off at two standard deviations of 0.01.
+        in_channels, in_index (Sequence[int]): Channels of the low-level and
+            of the final feature, and their indices in the features.
+        channels, low_level_channels (int): Width of every branch and of the
+            decoder, and of the projected low-level feature.
+        dilations (Sequence[int]): Rates of the 3x3 branches; the default ones
+            go with a final stride of 8.
+        init_cfg (dict | list[dict], optional): The authors' initialisation by
+            default: Xavier's uniform one, and for the classifier a normal
+            distribution cut off at two standard deviations of 0.01.
         kwargs: Of ``BaseDecodeHead``.
     """
 
@@ -201,22 +180,17 @@ class AutoDeepLabHead(BaseDecodeHead):
             **kwargs,
         )
         low, final = in_channels
-        conv = dict(
-            conv_cfg=self.conv_cfg,
-            norm_cfg=self.norm_cfg,
-            act_cfg=self.act_cfg,
-        )
+        conv = _conv_options(self)
         self.image_pool = ImagePool(final, channels, **conv)
         self.aspp = ASPPModule((1, *dilations), final, channels, **conv)
-        self.project = HeadConv(
-            (2 + len(dilations)) * channels, channels, 1, **conv
-        )
+        branches = 2 + len(dilations)
+        self.project = HeadConv(branches * channels, channels, 1, **conv)
         self.low_level = HeadConv(low, low_level_channels, 1, **conv)
         self.decoder = nn.Sequential(
-            HeadConv(
-                channels + low_level_channels, channels, 3, padding=1, **conv
-            ),
-            HeadConv(channels, channels, 3, padding=1, **conv),
+            *(
+                HeadConv(width, channels, 3, padding=1, **conv)
+                for width in (channels + low_level_channels, channels)
+            )
         )
         # Behind the projection and of single values, as the authors have it;
         # the base class drops whole channels before the classifier.

@@ -1,14 +1,53 @@
-"""The cell of a derived network."""
+"""The stem, and the cell of a derived network."""
 
 from collections.abc import Sequence
 
 import torch
+from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.drop import drop_path
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
 
-from ...arch import PRIMITIVES
-from .operations import ReLUConvNorm, build_operation, resize
+from ...arch import PRIMITIVES, Conv
+from .functional import resize
+from .operations import ReLUConvNorm, build_operation
+
+
+class Stem(BaseModule):
+    """3x3 convolutions down to stride 4, without a final ReLU.
+
+    The published network has three: stride 2, stride 1, stride 2 with 64, 64
+    and 128 channels. The search has the two strided ones ("two-layer stem",
+    Sec. 4.1; the paper gives no widths, so they are the same here).
+
+    Args:
+        in_channels (int): Of the image.
+        channels (int): Width at stride 2; it is doubled at stride 4.
+        num_convs (int): 2 or 3.
+        norm_cfg (dict): Norm of every convolution.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, num_convs: int, norm_cfg: dict
+    ) -> None:
+        super().__init__()
+        layers = [
+            nn.Conv2d(in_channels, channels, 3, 2, padding=1, bias=False),
+            build_norm_layer(norm_cfg, channels)[1],
+        ]
+        if num_convs == 3:
+            layers.append(
+                ReLUConvNorm(channels, channels, [Conv(3)], norm_cfg)
+            )
+        self.to_stride2 = nn.Sequential(*layers)
+        self.to_stride4 = ReLUConvNorm(
+            channels, 2 * channels, [Conv(3)], norm_cfg, stride=2
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the features at stride 2 and at stride 4."""
+        stride2 = self.to_stride2(x)
+        return stride2, self.to_stride4(stride2)
 
 
 class Cell(BaseModule):
@@ -23,12 +62,11 @@ class Cell(BaseModule):
     Args:
         cell (Sequence): One pair of connections per block
             (:attr:`AutoDeepLabArchitecture.cell`).
-        in_channels (int): Channels of the previous cell's output.
-        prev_channels (int): Channels of the output before that.
+        in_channels, prev_channels (int): Of the previous cell's output, and
+            of the one before that.
         channels (int): Width of every block.
         stride (int): 2 if the cell goes to the coarser scale, else 1.
-        norm_cfg (dict): Norm of every convolution.
-        align_corners (bool): Of every resize.
+        norm_cfg, align_corners: Of every norm, and of every resize.
 
     Attributes:
         keep_prob (float): Of drop path; 1 until somebody sets it.
@@ -48,21 +86,18 @@ class Cell(BaseModule):
         self.cell = cell
         self.keep_prob = 1.0
         self.align_corners = align_corners
-        self.entry = ReLUConvNorm(in_channels, channels, 1, norm_cfg)
+        self.entry = ReLUConvNorm(in_channels, channels, [Conv(1)], norm_cfg)
         # The authors project the second input only if its width differs.
         self.prev_entry = (
             nn.Identity()
             if prev_channels == channels
-            else ReLUConvNorm(prev_channels, channels, 1, norm_cfg)
+            else ReLUConvNorm(prev_channels, channels, [Conv(1)], norm_cfg)
         )
+        options = norm_cfg, align_corners
         self.blocks = ModuleList(
             ModuleList(
                 build_operation(
-                    c.op,
-                    channels,
-                    stride if c.input < 2 else 1,
-                    norm_cfg,
-                    align_corners,
+                    c.op, channels, stride if c.input < 2 else 1, *options
                 )
                 for c in block
             )
@@ -70,15 +105,12 @@ class Cell(BaseModule):
         )
 
     def forward(self, x: Tensor, prev: Tensor) -> Tensor:
-        """Run the cell.
+        """Give (N, B * channels, ceil(H / stride), ceil(W / stride)).
 
         Args:
             x (Tensor): Previous output, already upsampled if the cell goes to
                 the finer scale, (N, C, H, W).
             prev (Tensor): The output before that, at any resolution.
-
-        Returns:
-            Tensor: (N, B * channels, ceil(H / stride), ceil(W / stride)).
         """
         prev = resize(prev, x.shape[2:], self.align_corners)
         states = [self.entry(x), self.prev_entry(prev)]
@@ -90,7 +122,7 @@ class Cell(BaseModule):
             states.append(left + right)
         return torch.cat(states[2:], dim=1)
 
-    def _run(self, operation: nn.Module, name: str, state: Tensor) -> Tensor:
+    def _run(self, operation, name, state):
         out = operation(state)
         if PRIMITIVES[name].kind == 'skip':
             return out

@@ -1,19 +1,18 @@
 """The relaxed cell of the search: all edges that leave a state at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Optional
 
 import torch
 from mmcv.cnn import build_norm_layer
-from mmengine.dist import get_world_size
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...arch import block_edges
 from ...errors import UserError
+from .functional import with_passed
 from .fused_kinds import FanOut, Layout
-from .fused_norm import StateNorm
-from .operations import with_passed
 
 
 class FusedRelaxedCell(BaseModule):
@@ -28,16 +27,8 @@ class FusedRelaxedCell(BaseModule):
 
     The weights of all edges are stored together, ordered by state, then by
     block. The state dict is that of the reference form: checkpoints move
-    between the two.
-
-    Args:
-        channels (int): Width of every block, C.
-        num_blocks (int): B.
-        has_prev (bool): Whether state 1, the output before the previous one,
-            exists. If not, its edges contribute nothing and are not built.
-        norm_cfg (dict): Norm of every convolution, BN or SyncBN.
-        partial_channels (int): k; with k > 1, the edges of a block mix the
-            first C / k channels of its states, the others pass by.
+    between the two. Arguments are those of the reference form, too, but that
+    ``norm_cfg`` has to be BN or SyncBN.
     """
 
     def __init__(
@@ -61,18 +52,16 @@ class FusedRelaxedCell(BaseModule):
             for state in range(num_blocks + 1)
             if state != 1 or has_prev
         }
-        num_edges = sum(map(len, self.fan_outs.values()))
-        width = channels * num_edges
+        edges = [edge for edges in self.fan_outs.values() for edge in edges]
+        width = channels * len(edges)
         self.layout = Layout()
         # Named by primitive and layer in the reference form. They hold weights
         # and are never called.
         self.convs = nn.ModuleDict()
         for primitive, layer, conv in self.layout.convs:
+            inputs = 1 if conv.depthwise else channels
             self.convs[f'{primitive}_{layer}'] = nn.Conv2d(
-                1 if conv.depthwise else channels,
-                width,
-                conv.kernel,
-                bias=False,
+                inputs, width, conv.kernel, bias=False
             )
         num_norms = len(self.layout.norms)
         self.norm = build_norm_layer(norm_cfg, num_norms * width)[1]
@@ -87,11 +76,7 @@ class FusedRelaxedCell(BaseModule):
                 "that, or form='reference'."
             )
         self.register_buffer(
-            'stored_edges',
-            torch.tensor(
-                [e for edges in self.fan_outs.values() for e in edges]
-            ),
-            persistent=False,
+            'stored_edges', torch.tensor(edges), persistent=False
         )
         self._register_state_dict_hook(_to_reference_form)
         self._register_load_state_dict_pre_hook(
@@ -101,17 +86,7 @@ class FusedRelaxedCell(BaseModule):
     def forward(
         self, xs: Sequence[Tensor], prev: Optional[Tensor], weights: Tensor
     ) -> Sequence[Tensor]:
-        """Run the cell on each incoming scale.
-
-        Args:
-            xs (Sequence[Tensor]): State 0 from each scale, (N, C, H, W).
-            prev (Tensor, optional): State 1, same shape.
-            weights (Tensor): Softmaxed alphas, (edges, 8).
-
-        Returns:
-            Sequence[Tensor]: All blocks, concatenated, (N, B * C, H, W), for
-            each scale.
-        """
+        """Run the cell on each incoming scale, as the reference form does."""
         num_scales, batch = len(xs), len(xs[0])
         fan_outs = self._fan_outs(weights, num_scales)
         # Image by image, its scales side by side: (N * scales, C, ...) for
@@ -137,66 +112,49 @@ class FusedRelaxedCell(BaseModule):
         out = torch.stack(blocks, dim=1).flatten(1, 2)
         return out.unflatten(0, (batch, num_scales)).unbind(1)
 
-    def _fan_outs(self, weights: Tensor, num_scales: int) -> dict:
+    def _fan_outs(self, weights: Tensor, num_scales: int) -> dict[int, FanOut]:
         """Share weights and norms out to the states."""
+        layout, norm = self.layout, self.norm
         counts = [len(edges) for edges in self.fan_outs.values()]
         widths = [count * self.channels for count in counts]
-        layout = self.layout
-        num_norms = len(layout.norms)
-        names = list(self.convs)
-        convs = zip(*(self.convs[name].weight.split(widths) for name in names))
-        norms = [
-            [None] * len(counts)
-            if tensor is None
-            else tensor.split([num_norms * width for width in widths])
-            for tensor in (
-                self.norm.weight,
-                self.norm.bias,
-                self.norm.running_mean,
-                self.norm.running_var,
-            )
-        ]
-        synchronised = (
-            isinstance(self.norm, nn.SyncBatchNorm) and get_world_size() > 1
-        )
         weights = weights[self.stored_edges]
-        factors = (
-            weights[:, layout.weighted_columns]
-            .t()
-            .repeat_interleave(self.channels, dim=1)
+        shared = weights[:, layout.shared_columns].split(counts)
+        factors = weights[:, layout.weighted_columns].t()
+        factors = factors.repeat_interleave(self.channels, dim=1).split(
+            widths, dim=1
+        )
+        convs = zip(*(c.weight.split(widths) for c in self.convs.values()))
+        # In training, norms take the statistics of the batch.
+        stored = norm.running_mean, norm.running_var
+        running = (None, None) if self.training else stored
+        rows = [width for width in widths for _ in layout.norms]
+        norms = zip(
+            *(
+                [None] * len(rows) if tensor is None else tensor.split(rows)
+                for tensor in (norm.weight, norm.bias, *running)
+            )
         )
         return {
             state: FanOut(
-                layout,
-                shared_weights=shared,
-                convs=dict(zip(names, conv)),
-                norm=StateNorm(
-                    layout,
-                    *norm,
-                    factors=factor,
-                    eps=self.norm.eps,
-                    num_scales=1 if state == 1 else num_scales,
-                    training=self.training,
-                    synchronised=synchronised,
-                ),
+                self,
+                1 if state == 1 else num_scales,
+                *tensors,
+                norms=[next(norms) for _ in layout.norms],
             )
-            for state, shared, factor, conv, *norm in zip(
-                self.fan_outs,
-                weights[:, layout.shared_columns].split(counts),
-                factors.split(widths, dim=1),
-                convs,
-                *norms,
-            )
+            for state, *tensors in zip(self.fan_outs, shared, factors, convs)
         }
 
     @torch.no_grad()
     def _update_statistics(
-        self, fan_outs: Sequence[FanOut], num_scales: int
+        self, fan_outs: Iterable[FanOut], num_scales: int
     ) -> None:
         """Let the running statistics see one scale after the other."""
         mean, var = torch.cat(
             [
-                fan_out.norm.statistics.expand(-1, num_scales, -1)
+                fan_out.statistics.unflatten(2, (fan_out.num_scales, -1))
+                .transpose(1, 2)
+                .flatten(2)
+                .expand(-1, num_scales, -1)
                 for fan_out in fan_outs
             ],
             dim=2,
@@ -207,73 +165,42 @@ class FusedRelaxedCell(BaseModule):
         self.norm.num_batches_tracked += num_scales
 
 
-def _stored(cell: FusedRelaxedCell) -> Iterator[tuple[str, str, slice]]:
-    """Where each tensor of the reference form is stored.
-
-    Yields:
-        tuple[str, str, slice]: Its key, that of the fused tensor, and its
-        rows there; None where the fused tensor stands for all edges.
-    """
-    layout = cell.layout
-    conv_start = norm_start = 0
-    channels = cell.channels
-    for edges in cell.fan_outs.values():
-        for position, edge in enumerate(edges):
-            start = (conv_start + position) * channels
-            for name in cell.convs:
-                primitive, layer = map(int, name.split('_'))
-                module = layout.modules[primitive]
-                yield (
-                    f'edges.{edge}.{module}.{layer}.weight',
-                    f'convs.{name}.weight',
-                    slice(start, start + channels),
-                )
-            for index, (primitive, layer) in enumerate(layout.norms):
-                start = norm_start + index * len(edges) + position
-                start *= channels
-                module = layout.modules[primitive]
-                reference = f'edges.{edge}.{module}.{layer}'
-                for name in ('weight', 'bias', 'running_mean', 'running_var'):
-                    yield (
-                        f'{reference}.{name}',
-                        f'norm.{name}',
-                        slice(start, start + channels),
-                    )
-                yield (
-                    f'{reference}.num_batches_tracked',
-                    'norm.num_batches_tracked',
-                    None,
-                )
-        conv_start += len(edges)
-        norm_start += len(layout.norms) * len(edges)
+def _stored(cell: FusedRelaxedCell) -> dict[str, list[str]]:
+    """For each fused tensor, those of the reference form, end to end."""
+    modules, norms = cell.layout.modules, cell.layout.norms
+    stored = {
+        f'convs.{primitive}_{layer}.weight': [
+            f'edges.{edge}.{modules[primitive]}.{layer}.weight'
+            for edges in cell.fan_outs.values()
+            for edge in edges
+        ]
+        for primitive, layer, _ in cell.layout.convs
+    }
+    for name in cell.norm.state_dict():
+        stored[f'norm.{name}'] = [
+            f'edges.{edge}.{modules[primitive]}.{layer}.{name}'
+            for edges in cell.fan_outs.values()
+            for primitive, layer in norms
+            for edge in edges
+        ]
+    return stored
 
 
-def _to_reference_form(cell, state_dict, prefix, local_metadata) -> None:
+def _to_reference_form(cell, state_dict, prefix, local_metadata):
     """Replace the fused tensors of a state dict by views for each edge."""
-    fused = {
-        name: state_dict.pop(prefix + name)
-        for name in {name for _, name, _ in _stored(cell)}
-        if prefix + name in state_dict
-    }
-    reference = {
-        prefix + key: fused[name] if rows is None else fused[name][rows]
-        for key, name, rows in _stored(cell)
-        if name in fused
-    }
-    state_dict.update(reference)
+    for fused, keys in _stored(cell).items():
+        tensor = state_dict.pop(prefix + fused)
+        # A count of batches is that of all edges.
+        parts = tensor.split(cell.channels) if tensor.dim() else repeat(tensor)
+        state_dict.update(zip((prefix + key for key in keys), parts))
 
 
-def _from_reference_form(cell, state_dict, prefix, *args) -> None:
+def _from_reference_form(cell, state_dict, prefix, *args):
     """Put the edges of a state dict together, where all are there."""
-    parts = {}
-    for key, fused, rows in _stored(cell):
-        parts.setdefault(fused, []).append((prefix + key, rows))
-    for fused, found in parts.items():
-        if not all(key in state_dict for key, _ in found):
-            continue
-        tensors = [state_dict.pop(key) for key, _ in found]
-        if found[0][1] is None:
-            state_dict[prefix + fused] = tensors[0]
-            continue
-        order = sorted(range(len(found)), key=lambda i: found[i][1].start)
-        state_dict[prefix + fused] = torch.cat([tensors[i] for i in order])
+    for fused, keys in _stored(cell).items():
+        keys = [prefix + key for key in keys]
+        if all(key in state_dict for key in keys):
+            parts = [state_dict.pop(key) for key in keys]
+            state_dict[prefix + fused] = (
+                torch.cat(parts) if parts[0].dim() else parts[0]
+            )

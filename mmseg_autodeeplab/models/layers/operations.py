@@ -6,88 +6,27 @@ convolution has a bias.
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn as nn
-import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
-from mmengine.model import Sequential
+from mmengine.model import BaseInit, Sequential, update_init_info
+from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import Tensor
 
-from ...arch import PRIMITIVES, Conv, Primitive
-
-
-def resize(x: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Bilinear resize; returns ``x`` itself if it already has that size."""
-    if tuple(x.shape[2:]) == tuple(size):
-        return x
-    return F.interpolate(
-        x, size=size, mode='bilinear', align_corners=align_corners
-    )
-
-
-def halved(size: tuple[int, int]) -> tuple[int, int]:
-    """The size after a stride of 2: ceil(n / 2), (n - 1) / 2 + 1 if odd."""
-    return (size[0] + 1) // 2, (size[1] + 1) // 2
-
-
-def with_passed(mixed: Tensor, passed: Tensor) -> Tensor:
-    """Put channels that were mixed and those that passed by together.
-
-    Shuffled, so that every channel is mixed at times: partial channel
-    connections (`PC-DARTS <https://arxiv.org/abs/1907.05737>`_, Xu et al.
-    2020).
-
-    Args:
-        mixed (Tensor): (N, C / k, H, W).
-        passed (Tensor): (N, C - C / k, H, W), empty for k = 1.
-
-    Returns:
-        Tensor: (N, C, H, W).
-    """
-    if not passed.shape[1]:
-        return mixed
-    parts = 1 + passed.shape[1] // mixed.shape[1]
-    return torch.channel_shuffle(torch.cat((mixed, passed), dim=1), parts)
+from ...arch import PRIMITIVES, Conv
+from .functional import resize
 
 
 class ReLUConvNorm(Sequential):
-    """ReLU, convolution that keeps the size up to its stride, norm."""
+    """ReLU, convolutions up to one with a norm, this norm, and so on.
+
+    They keep the size, up to the stride of the first one.
+    """
 
     def __init__(
         self,
         in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        norm_cfg: dict,
-        stride: int = 1,
-        dilation: int = 1,
-    ) -> None:
-        super().__init__(
-            # Not in place: the input is a state that others read too.
-            nn.ReLU(),
-            nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                stride=stride,
-                padding=dilation * (kernel_size // 2),
-                dilation=dilation,
-                bias=False,
-            ),
-            build_norm_layer(norm_cfg, out_channels)[1],
-        )
-
-
-class Convs(Sequential):
-    """The convolutions of a row of the table; the first has the stride.
-
-    ReLU, convolutions up to one with a norm, this norm, and so on.
-    """
-
-    def __init__(
-        self,
-        convs: Sequence[Conv],
         channels: int,
+        convs: Sequence[Conv],
         norm_cfg: dict,
         stride: int = 1,
         dilation: int = 1,
@@ -97,7 +36,7 @@ class Convs(Sequential):
         for conv in convs:
             layers.append(
                 nn.Conv2d(
-                    channels,
+                    in_channels,
                     channels,
                     conv.kernel,
                     stride=stride,
@@ -107,14 +46,13 @@ class Convs(Sequential):
                     bias=False,
                 )
             )
-            stride = 1
+            in_channels, stride = channels, 1
             if conv.norm:
-                norm = build_norm_layer(norm_cfg, channels)[1]
-                layers += [norm, nn.ReLU()]
+                layers += [build_norm_layer(norm_cfg, channels)[1], nn.ReLU()]
         super().__init__(*layers[:-1])
 
 
-class StridedAtrousConv(Convs):
+class StridedAtrousConv(ReLUConvNorm):
     """An atrous convolution in a stride-2 position, as the authors run it.
 
     ReLU, bilinear resize to half the size, convolution of rate 1, norm.
@@ -124,8 +62,8 @@ class StridedAtrousConv(Convs):
 
     def forward(self, x: Tensor) -> Tensor:
         relu, conv, norm = self
-        x = resize(relu(x), halved(x.shape[2:]), self.align_corners)
-        return norm(conv(x))
+        half = [(n + 1) // 2 for n in x.shape[2:]]
+        return norm(conv(resize(relu(x), half, self.align_corners)))
 
 
 def build_operation(
@@ -137,16 +75,8 @@ def build_operation(
 ) -> nn.Module:
     """Build one primitive: (N, C, H, W) to (N, C, ceil(H/s), ceil(W/s)).
 
-    Args:
-        name (str): One of ``PRIMITIVES`` but ``none``, which has no module.
-        channels (int): C, of input and output.
-        stride (int): 1 or 2.
-        norm_cfg (dict): Norm of every convolution.
-        align_corners (bool): Of the resize in a strided atrous convolution.
-            Defaults to True.
-
     Raises:
-        KeyError: No builder is known for it.
+        KeyError: No builder is known for it, such as for ``none``.
     """
     primitive = PRIMITIVES[name]
     return BUILDERS[primitive.kind](
@@ -154,40 +84,31 @@ def build_operation(
     )
 
 
-def _max_pool(primitive: Primitive, _: int, stride: int, *__) -> nn.Module:
+def _max_pool(primitive, channels, stride, *args):
+    return nn.MaxPool2d(primitive.kernel, stride, primitive.kernel // 2)
+
+
+def _avg_pool(primitive, channels, stride, *args):
     kernel = primitive.kernel
-    return nn.MaxPool2d(kernel, stride=stride, padding=kernel // 2)
+    return nn.AvgPool2d(kernel, stride, kernel // 2, count_include_pad=False)
 
 
-def _avg_pool(primitive: Primitive, _: int, stride: int, *__) -> nn.Module:
-    kernel = primitive.kernel
-    return nn.AvgPool2d(
-        kernel, stride=stride, padding=kernel // 2, count_include_pad=False
-    )
-
-
-def _convs(
-    primitive: Primitive, channels: int, stride: int, norm_cfg: dict, _: bool
-) -> nn.Module:
+def _convs(primitive, channels, stride, norm_cfg, align_corners):
     convs = primitive.convs_at(stride)
-    return Convs(convs, channels, norm_cfg, stride) if convs else nn.Identity()
+    if not convs:
+        return nn.Identity()
+    return ReLUConvNorm(channels, channels, convs, norm_cfg, stride)
 
 
-def _atrous_conv(
-    primitive: Primitive,
-    channels: int,
-    stride: int,
-    norm_cfg: dict,
-    align_corners: bool,
-) -> nn.Module:
-    convs = primitive.convs_at(stride)
+def _atrous_conv(primitive, channels, stride, norm_cfg, align_corners):
+    args = (channels, channels, primitive.convs_at(stride), norm_cfg)
     if stride == 2:
-        operation = StridedAtrousConv(convs, channels, norm_cfg)
+        operation = StridedAtrousConv(*args)
         operation.align_corners = align_corners
         return operation
     # A plain convolution, not a separable one: only so do the published
     # parameter counts come out.
-    return Convs(convs, channels, norm_cfg, dilation=2)
+    return ReLUConvNorm(*args, dilation=2)
 
 
 # By kind: (primitive, channels, stride, norm_cfg, align_corners) to a module.
@@ -198,3 +119,28 @@ BUILDERS = {
     'sep_conv': _convs,
     'atrous_conv': _atrous_conv,
 }
+
+
+@WEIGHT_INITIALIZERS.register_module('FanInUniform')
+class FanInUniformInit(BaseInit):
+    """The authors' initialisation of the backbone's convolutions.
+
+    Uniform in +-1 / sqrt(n), with n the kernel's area times the input
+    channels. It differs from PyTorch's default in depthwise convolutions:
+    TensorFlow, where the authors work, counts all channels there. ``layer``
+    names the classes to initialise, as for MMEngine's own initialisers.
+    """
+
+    def __call__(self, module: nn.Module) -> None:
+        """Initialise the layers within ``module``."""
+        for m in module.modules():
+            names = {cls.__name__ for cls in type(m).__mro__}
+            if isinstance(m, nn.Conv2d) and (
+                self.wholemodule or names & set(self.layer)
+            ):
+                bound = (m.in_channels * m.weight[0, 0].numel()) ** -0.5
+                nn.init.uniform_(m.weight, -bound, bound)
+                if m.bias is not None:
+                    nn.init.constant_(m.bias, self.bias)
+        if hasattr(module, '_params_init_info'):
+            update_init_info(module, init_info=self._get_init_info())

@@ -7,9 +7,10 @@ import torch
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
-from ...arch import PRIMITIVES, block_edges, decodable
+from ...arch import Conv, block_edges, decodable, index_of
+from .functional import resize, with_passed
 from .fused_cell import FusedRelaxedCell
-from .operations import ReLUConvNorm, build_operation, resize, with_passed
+from .operations import ReLUConvNorm, build_operation
 
 
 class MixedOperation(ModuleList):
@@ -19,18 +20,14 @@ class MixedOperation(ModuleList):
     """
 
     def __init__(self, channels: int, norm_cfg: dict) -> None:
+        names = decodable()
         super().__init__(
-            build_operation(name, channels, 1, norm_cfg)
-            for name in decodable()
+            build_operation(name, channels, 1, norm_cfg) for name in names
         )
-        self.weight_indices = [
-            index
-            for index, row in enumerate(PRIMITIVES.values())
-            if row.is_decodable
-        ]
+        self.weight_indices = [index_of(name) for name in names]
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Sum the primitives on ``x`` (N, C, H, W) by ``weights`` (8, )."""
+        """Sum the primitives on ``x`` (N, C, H, W) by ``weights``."""
         weights = weights.unbind()
         return sum(
             weights[index] * operation(x)
@@ -42,8 +39,7 @@ class RelaxedCell(BaseModule):
     """Every block receives every state (Eq. 1).
 
     Args:
-        channels (int): Width of every block.
-        num_blocks (int): B.
+        channels, num_blocks (int): C, the width of every block, and B.
         has_prev (bool): Whether state 1, the output before the previous one,
             exists. If not, its edges contribute nothing and are not built.
         norm_cfg (dict): Norm of every convolution.
@@ -73,23 +69,17 @@ class RelaxedCell(BaseModule):
 
     def forward(
         self, xs: Sequence[Tensor], prev: Optional[Tensor], weights: Tensor
-    ) -> list[Tensor]:
-        """Run the cell on each incoming scale, one after the other.
+    ) -> Sequence[Tensor]:
+        """Give all blocks, (N, B * C, H, W), for each incoming scale.
 
         Args:
             xs (Sequence[Tensor]): State 0 from each scale, (N, C, H, W).
             prev (Tensor, optional): State 1, same shape.
-            weights (Tensor): Softmaxed alphas, (edges, 8).
-
-        Returns:
-            list[Tensor]: All blocks, concatenated, (N, B * C, H, W), for each
-            scale.
+            weights (Tensor): Softmaxed alphas, (edges, primitives).
         """
         return [self._run(x, prev, weights) for x in xs]
 
-    def _run(
-        self, x: Tensor, prev: Optional[Tensor], weights: Tensor
-    ) -> Tensor:
+    def _run(self, x, prev, weights):
         states, width = [x, prev], self.mixed_channels
         for block in range(self.num_blocks):
             inputs = [
@@ -120,51 +110,43 @@ class RelaxedNode(BaseModule):
     working width at once: that doubles, halves or keeps the filters.
 
     Args:
-        source_channels (Sequence[int]): Channels of each incoming scale.
-        source_steps (Sequence[int]): What each transition adds to the level:
-            1 from the finer scale, 0 from the same, -1 from the coarser.
+        sources (dict[int, int]): Channels of each incoming scale, by what its
+            transition adds to the level: 1 from the finer scale, 0 from the
+            same, -1 from the coarser.
         prev_channels (int, optional): Channels of H^{l-2} at this scale;
             None where it does not exist.
-        channels (int): Width of every block, F * s / 4.
-        num_blocks (int): B.
-        norm_cfg (dict): Norm of every convolution.
+        form (str): A key of ``CELLS``, how the cell is evaluated.
         align_corners (bool): Of the upsampling.
-        form (str): ``'fused'`` or ``'reference'``, how the cell is evaluated.
-        partial_channels (int): k, of which one part is mixed.
+        channels, norm_cfg, kwargs: Of the cell.
     """
 
     def __init__(
         self,
-        source_channels: Sequence[int],
-        source_steps: Sequence[int],
+        sources: dict[int, int],
         prev_channels: Optional[int],
-        channels: int,
-        num_blocks: int,
-        norm_cfg: dict,
-        align_corners: bool,
         form: str,
-        partial_channels: int,
+        align_corners: bool,
+        channels: int,
+        norm_cfg: dict,
+        **kwargs,
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
+        self.steps = tuple(sources)
         self.entries = ModuleList(
-            ReLUConvNorm(source, channels, 3, norm_cfg, stride=2)
+            ReLUConvNorm(source, channels, [Conv(3)], norm_cfg, stride=2)
             if step == 1
-            else ReLUConvNorm(source, channels, 1, norm_cfg)
-            for source, step in zip(source_channels, source_steps)
+            else ReLUConvNorm(source, channels, [Conv(1)], norm_cfg)
+            for step, source in sources.items()
         )
-        self.source_steps = tuple(source_steps)
-        self.prev_entry = None
-        if prev_channels is not None:
-            self.prev_entry = ReLUConvNorm(
-                prev_channels, channels, 1, norm_cfg
-            )
+        has_prev = prev_channels is not None
+        self.prev_entry = (
+            ReLUConvNorm(prev_channels, channels, [Conv(1)], norm_cfg)
+            if has_prev
+            else None
+        )
         self.cell = CELLS[form](
-            channels,
-            num_blocks,
-            prev_channels is not None,
-            norm_cfg,
-            partial_channels,
+            channels, has_prev=has_prev, norm_cfg=norm_cfg, **kwargs
         )
 
     def forward(
@@ -175,29 +157,21 @@ class RelaxedNode(BaseModule):
         betas: Sequence[Tensor],
         size: Sequence[int],
     ) -> Tensor:
-        """Run the node.
+        """Give (N, B * channels, H, W) for H^{l-1} of each source.
 
         Args:
             sources (Sequence[Tensor]): H^{l-1} at each incoming scale.
             prev (Tensor, optional): H^{l-2} at this scale.
-            alphas (Tensor): Softmaxed, (edges, 8).
+            alphas (Tensor): Softmaxed, (edges, primitives).
             betas (Sequence[Tensor]): The softmaxed transition of each source.
             size (Sequence[int]): Height and width of this scale.
-
-        Returns:
-            Tensor: (N, B * channels, H, W).
         """
         if self.prev_entry is not None:
             prev = self.prev_entry(prev)
-        xs = [
-            entry(
-                resize(source, size, self.align_corners)
-                if step == -1
-                else source
-            )
-            for entry, step, source in zip(
-                self.entries, self.source_steps, sources
-            )
-        ]
+        xs = []
+        for step, source, entry in zip(self.steps, sources, self.entries):
+            if step == -1:
+                source = resize(source, size, self.align_corners)
+            xs.append(entry(source))
         outs = self.cell(xs, prev, alphas)
         return sum(beta * out for beta, out in zip(betas, outs))
