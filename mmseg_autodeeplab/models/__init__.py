@@ -2,10 +2,3 @@
 
 from .backbones import AutoDeepLab, AutoDeepLabSupernet
 from .decode_heads import AutoDeepLabHead, AutoDeepLabSearchHead
-
-__all__ = [
-    'AutoDeepLab',
-    'AutoDeepLabHead',
-    'AutoDeepLabSearchHead',
-    'AutoDeepLabSupernet',
-]

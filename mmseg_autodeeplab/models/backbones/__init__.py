@@ -2,5 +2,3 @@
 
 from .auto_deeplab import AutoDeepLab
 from .auto_deeplab_supernet import AutoDeepLabSupernet
-
-__all__ = ['AutoDeepLab', 'AutoDeepLabSupernet']

@@ -1,5 +1,3 @@
 """Decode heads."""
 
 from .auto_deeplab_head import AutoDeepLabHead, AutoDeepLabSearchHead
-
-__all__ = ['AutoDeepLabHead', 'AutoDeepLabSearchHead']

@@ -10,17 +10,3 @@ from .functional import (
 )
 from .operations import ReLUConvNorm, build_operation
 from .relaxed_cell import CELLS, RelaxedNode
-
-__all__ = [
-    'CELLS',
-    'Cell',
-    'ReLUConvNorm',
-    'RelaxedNode',
-    'Stem',
-    'build_operation',
-    'check_training_size',
-    'checkpointed',
-    'level_sizes',
-    'masked_softmax',
-    'resize',
-]
