@@ -9,13 +9,11 @@ from typing import Union
 def write_atomically(file: str, content: Union[str, bytes]) -> None:
     """Write a file aside, flush it, and rename it into place.
 
-    Its folder is made if it does not exist; text becomes UTF-8. A process
-    that is killed in between leaves ``FILE.*.tmp`` behind, which nothing
-    reads; it may be deleted.
+    Its folder is made; text becomes UTF-8. A process that is killed in between
+    leaves ``FILE.*.tmp`` behind, which nothing reads.
 
     Raises:
-        OSError: It cannot be written; the former file stays, and the error
-            has its name.
+        OSError: The former file stays, and the error has its name.
     """
     if isinstance(content, str):
         content = content.encode()

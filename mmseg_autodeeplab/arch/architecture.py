@@ -102,8 +102,7 @@ class Architecture:
         """Read an ``architecture.json``; nothing in it is ever executed.
 
         Raises:
-            UserError: The file cannot be read or is not an architecture of
-                this kind; on the base, of any kind.
+            UserError: It is not an architecture of this kind, or of any.
         """
         try:
             with open(file, encoding='utf-8') as f:

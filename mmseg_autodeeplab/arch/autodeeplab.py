@@ -28,11 +28,7 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True)
 class AutoDeepLabArchitecture(Architecture):
-    """A cell and a path, as searched or as published.
-
-    Raises:
-        UserError: A value is not allowed.
-    """
+    """A cell and a path; a UserError where a value is not allowed."""
 
     schema: ClassVar[str] = 'mmseg_autodeeplab/architecture'
 
@@ -120,11 +116,7 @@ class AutoDeepLabArchitecture(Architecture):
 
 @dataclass(frozen=True)
 class AutoDeepLabSpace:
-    """All cells of B blocks along all paths of L layers.
-
-    Raises:
-        UserError: One of both is not an integer of 1 or more.
-    """
+    """All cells of B blocks along all paths of L layers, both 1 or more."""
 
     num_layers: int = 12
     num_blocks: int = 5

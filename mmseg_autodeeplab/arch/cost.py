@@ -64,18 +64,9 @@ def cost_tables(
 ) -> CostTables:
     """Count every part that a derived network can have, in float64.
 
-    Args:
-        num_blocks, num_layers (int): B and L.
-        quantity (str): ``'multiply_adds'`` of convolutions, or
-            ``'parameters'``, of convolutions and affine norms.
-        shape (Sequence[int]): Height and width of the image; parameters do
-            not depend on it.
-        filter_multiplier, stem_channels (int): Of the derived network, not
-            of the supernet.
-        in_channels (int): Of the image.
-
-    Raises:
-        UserError: The quantity is unknown.
+    The quantity is ``'multiply_adds'``, of convolutions on an image of a
+    height and width, or ``'parameters'``, of convolutions and affine norms;
+    filters and channels are those of the derived network.
     """
     if quantity not in QUANTITIES:
         raise UserError(
@@ -184,11 +175,8 @@ def one_hot(
     """Probabilities under which an architecture is the only one.
 
     An edge of the cell carries its primitive, or ``none``, with probability
-    1. Two connections that read the same state share its edge.
-
-    Returns:
-        tuple: Alphas (edges, 8) and betas (L, 4, 3), as after the softmaxes,
-        but sources that the path avoids have 0.
+    1. Two connections that read the same state share its edge. Of the betas,
+    (L, 4, 3), sources that the path avoids have 0.
     """
     alphas = np.zeros((num_edges(architecture.num_blocks), len(PRIMITIVES)))
     for b, block in enumerate(architecture.cell):

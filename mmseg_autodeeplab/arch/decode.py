@@ -23,20 +23,14 @@ from .trellis import (
 
 
 def alpha_probabilities(alphas: np.ndarray) -> np.ndarray:
-    """Softmax over the primitives of each edge (Eq. 3 and 4).
-
-    Returns:
-        np.ndarray: float64, shape (edges, 8); rows sum to 1.
-    """
+    """Softmax over the primitives of each edge (Eq. 3 and 4), in float64."""
     return _softmax(_as_finite(alphas, 'alphas', len(PRIMITIVES)))
 
 
 def beta_probabilities(betas: np.ndarray) -> np.ndarray:
     """Softmax over each source's existing outgoing transitions (Eq. 7, 8).
 
-    Returns:
-        np.ndarray: float64, shape (L, 4, 3); 0 where no transition exists,
-        and the transitions out of every source sum to 1.
+    It is in float64, and 0 where no transition exists.
     """
     betas = _as_finite(betas, 'betas', NUM_LEVELS, len(DIRECTIONS))
     mask = transition_mask(len(betas))
@@ -51,9 +45,6 @@ def decode_cell(alphas: np.ndarray) -> tuple:
 
     The strength of an edge is its largest probability over all primitives
     but ``none``. Ties go to the lower index; pairs are strongest first.
-
-    Returns:
-        tuple: One pair of :class:`Connection` per block.
     """
     names = decodable()
     columns = [index_of(name) for name in names]
@@ -72,10 +63,8 @@ def decode_cell(alphas: np.ndarray) -> tuple:
 def decode_path(betas: np.ndarray) -> tuple[int, ...]:
     """The most probable path from the stem to any scale (Viterbi).
 
-    Ties go to the lower level, at the end of the path first.
-
-    Returns:
-        tuple[int]: One downsample rate per layer.
+    It has one downsample rate per layer. Ties go to the lower level, at the
+    end of the path first.
     """
     with np.errstate(divide='ignore'):
         log_p = np.log(beta_probabilities(betas))

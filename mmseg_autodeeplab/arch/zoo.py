@@ -31,10 +31,8 @@ def get_architecture(
 ) -> Kind:
     """Resolve an ``arch=`` argument.
 
-    Args:
-        arch (str | dict | Architecture): A name in the zoo, the path of a
-            JSON file, or the content of one.
-        kind (type): The kind that it has to be of; the base is any.
+    It is a name in the zoo, the path of a JSON file, or the content of one,
+    and has to be of a kind; the base is any.
 
     Raises:
         UserError: It is none of these, or of another kind.

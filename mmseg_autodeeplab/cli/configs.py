@@ -1,6 +1,7 @@
 """Options of the tools, and the config that they make."""
 
 import argparse
+import atexit
 import os
 import tempfile
 from pathlib import Path
@@ -88,12 +89,19 @@ def start_processes(cfg: Config) -> None:
         )
     if not distributed.is_initialized():
         distributed.init_process_group('gloo')
+        # A thread of gloo may outlive its process otherwise, which aborts.
+        atexit.register(_leave_processes)
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
         device_ids=None,  # MMEngine's own, but for this.
     ) | dict(cfg.get('model_wrapper_cfg') or {})
+
+
+def _leave_processes():
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _has_sync_norm(model):

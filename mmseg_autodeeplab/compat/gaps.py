@@ -28,12 +28,10 @@ from ..errors import UserError, one_line
 def close_gaps():
     """Make the installed libraries work together; calling again is harmless.
 
-    - Without compiled mmcv (mmcv-lite), names of ``mmcv.ops`` can be
-      imported, and say in one sentence what they need when they are used:
-      ``mmseg.models`` imports several that most models never use.
-    - A local checkpoint loads as MMEngine always loaded it, also where torch
-      loads nothing but weights by default. Of a downloaded one, nothing but
-      weights is loaded there.
+    - Without compiled mmcv (mmcv-lite), names of ``mmcv.ops``, of which
+      ``mmseg.models`` imports several, say what they need when they are used.
+    - Where torch loads nothing but weights by default, a local checkpoint
+      loads whole, as MMEngine always loaded it, and a downloaded one does not.
     - ``mmseg::`` bases of configs are found without ``pkg_resources``.
     """
     _stub_missing_ops()
@@ -98,9 +96,6 @@ def load_from_local(filename, map_location):
     """Load a checkpoint of this machine, with all that MMEngine put into it.
 
     MMEngine prints the name of the function from its 11th letter on.
-
-    Raises:
-        UserError: The file cannot be read as one.
     """
     filename = osp.expanduser(filename)
     if not osp.isfile(filename):

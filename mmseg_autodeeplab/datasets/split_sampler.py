@@ -18,33 +18,24 @@ from ..errors import UserError
 class SplitInfiniteSampler(InfiniteSampler):
     """Sample endlessly from part A or part B of a data set.
 
-    The search trains the weights on one part of the training images and the
-    architecture on the other. The two parts are disjoint and complete, and
-    a function of the images' paths, ``ratio`` and ``split_seed`` alone:
-    unique paths are sorted, then permuted. So every rank, a resumed run and
-    another machine get the same parts, wherever the data lies and in whatever
-    order it is listed, and an image that a wrapper repeats stays in one part.
-    Within it the order is that of ``InfiniteSampler``, from the beginning at
-    each ``iter()``.
-
-    A data set without ``img_path`` is split by index, with a warning. Where
-    a pipeline returns ``None``, ``BaseDataset`` draws a substitute from all
-    images, of the other part, too.
+    The search trains the weights on part A of the training images and the
+    architecture on part B. The parts are disjoint and complete, and a function
+    of the images' paths, ``ratio`` and ``split_seed`` alone: the same on every
+    rank, in a resumed run and on another machine, and an image that a wrapper
+    repeats stays in one part. Within it the order is that of
+    ``InfiniteSampler``, from the beginning at each ``iter()``. A data set
+    without ``img_path`` is split by index, with a warning.
 
     Args:
-        dataset (Sized): The data set. Both parts are given the same one.
-        part (str): 'A' for the weights or 'B' for the architecture.
+        dataset (Sized): All images, for either part.
+        part (str): 'A' or 'B'.
         ratio (float): Fraction of the images in part A, between 0 and 1.
         split_seed (int): Seed of the split.
         shuffle, seed: As of ``InfiniteSampler``.
 
     Attributes:
         part_indices (list[int]): Indices into ``dataset``, ascending.
-        split_id (str): 12 hexadecimal digits that name the split, the same
-            for both parts and for any ``data_root``.
-
-    Raises:
-        UserError: A part gets no image, or a sample mixes several.
+        split_id (str): Names the split, for both parts and any ``data_root``.
     """
 
     def __init__(

@@ -25,10 +25,9 @@ class AtomicBackend(LocalBackend):
 
     For ``CheckpointHook(backend_args=dict(backend='atomic'))``. What is put
     is written aside and renamed. What is removed goes when the next file is
-    in place, since ``CheckpointHook`` removes an old checkpoint, or the best
-    one, before it saves the new one; so the disk holds one checkpoint more
-    than ``max_keep_ckpts`` for as long as a save takes. What a killed process
-    left of a file that is now put goes, too.
+    in place, since ``CheckpointHook`` removes an old checkpoint before it
+    saves the new one. So while it saves, the disk holds one more than
+    ``max_keep_ckpts``. What a killed process left of a file goes, too.
     """
 
     # MMEngine makes one instance to remove, and others to put.

@@ -21,10 +21,8 @@ class FiniteLossHook(Hook):
     an architecture that are not finite, so the latest is always a good one.
 
     Args:
-        tolerance (int): How many such losses in a row, of one step, are let
-            pass with a warning. More than 0 makes sense with the loss scaler
-            of fp16 alone, which skips these steps; without it, the first one
-            spoils the weights.
+        tolerance (int): How many such losses in a row, of one step, pass with
+            a warning. Only the loss scaler of fp16 skips their steps.
     """
 
     # Before all that builds on the losses.

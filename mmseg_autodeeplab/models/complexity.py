@@ -7,29 +7,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Parameters at inference, and those of training only.
-
-    Returns:
-        tuple[int, int]: All parameters of a segmentor but those of its
-        auxiliary heads, and those.
-    """
-    inference = training_only = 0
+    """Parameters of a segmentor at inference, and of its auxiliary heads."""
+    counts = [0, 0]
     for name, parameter in model.named_parameters():
-        if name.startswith('auxiliary_head.'):
-            training_only += parameter.numel()
-        else:
-            inference += parameter.numel()
-    return inference, training_only
+        counts[name.startswith('auxiliary_head.')] += parameter.numel()
+    return tuple(counts)
 
 
 def count_multiply_adds(model: nn.Module, height: int, width: int) -> int:
     """Multiply-adds of the convolutions, for one image.
 
-    Normalisation, pooling, resizing and the like are not counted.
-
-    Args:
-        model (nn.Module): A segmentor. It is moved to the meta device.
-        height, width (int): Of the image.
+    Normalisation, pooling, resizing and the like are not counted. The
+    segmentor is moved to the meta device.
     """
     model = revert_sync_batchnorm(model).eval().to('meta')
     image = torch.empty(1, 3, height, width, device='meta')

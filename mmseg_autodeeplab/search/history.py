@@ -52,8 +52,7 @@ def read_history(work_dir: str) -> list[Record]:
     """Read the history of a search, of any number of resumed runs.
 
     A line that is torn is left out, and so is what a search went through
-    after the iteration from which it was resumed. Without a file, it is
-    empty.
+    after the iteration from which it was resumed.
     """
     records: list[Record] = []
     for line in read_json_lines(osp.join(work_dir, HISTORY_FILE)):
@@ -81,11 +80,9 @@ def read_json_lines(file: str) -> list[dict]:
 def count_changes(
     before: AutoDeepLabArchitecture, after: AutoDeepLabArchitecture
 ) -> tuple[int, int]:
-    """Count the choices of one architecture that are others in another.
+    """Count connections that are new to their blocks, and layers that moved.
 
-    Returns:
-        tuple[int, int]: Connections that their blocks did not have, whatever
-        the order of a pair, and layers at another downsample rate.
+    The order of a pair is no choice.
     """
     connections = sum(
         sum((Counter(new) - Counter(old)).values())

@@ -46,16 +46,14 @@ def retrain_config(
 
     What describes the task is that of the search, on the whole training set;
     model and schedule are the published network's; ``retrain`` of the search
-    config is merged over all of it, as configs are merged over their bases.
-    Its model is built once, and its loop checked, before it is returned.
+    config is merged over it. Its model is built, and its loop checked.
 
     Returns:
         tuple[Config, list[str]]: The config, and the names of what the search
         has beyond the bases of a search and the config lacks.
 
     Raises:
-        UserError: The kind of architecture has no network, or the config
-            cannot be built.
+        UserError: The kind has no network, or the config cannot be built.
     """
     if type(architecture) not in NETWORKS:
         raise UserError(

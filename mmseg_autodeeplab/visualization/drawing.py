@@ -39,10 +39,9 @@ GAP = 4.0
 class CellLayout:
     """Columns of blocks, with lanes for the wires that pass between them.
 
-    A block stands in the first column to the right of all that it reads, and
-    what is read further on has a lane in every column between. So no wire
-    passes behind a block. Within a column, things are in the order of what
-    they come from.
+    A block stands in the first column to the right of all that it reads; what
+    is read further on has a lane in every column between. Within a column,
+    things are in the order of what they come from.
 
     Attributes:
         depths (list[int]): The column of each state.

@@ -16,9 +16,8 @@ class SearchVisualizationHook(Hook):
     """Show alphas, betas, cell and path through the runner's visualizer.
 
     All of its backends get the images ``search_alphas``, ``search_betas``,
-    ``search_cell`` and ``search_path``, and the scalars
-    ``changed_connections`` and ``changed_layers``, what was decoded otherwise
-    the time before (or when the run began, or was resumed). Nothing else
+    ``search_cell`` and ``search_path``, and ``changed_connections`` and
+    ``changed_layers``, what was decoded otherwise the time before. Nothing
     needs this hook: what is read of a search, ``ArchSearchHook`` writes.
 
     Args:

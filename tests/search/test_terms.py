@@ -106,7 +106,10 @@ class NamelessTerm(ArchTerm):
         (cost(shape=513), 'the height and width of an image'),
         (cost(filter_multiplier=2.5), 'filter_multiplier is 2.5'),
         (cost(wieght=1), "'wieght'; it takes target, weight, quantity"),
-        ([dict(type='CostTerm')], "missing a required argument: 'target';"),
+        (
+            [dict(type='CostTerm')],
+            "missing 1 required positional argument: 'target';",
+        ),
         (cost() + cost(), "has the name 'arch_cost_loss', but must have one"),
         ([dict(type=NamelessTerm)], 'NamelessTerm in ArchSearchHook.terms'),
         ([dict(type='CrossEntropyLos')], 'an ArchTerm that is registered'),
@@ -123,7 +126,7 @@ def test_terms_that_are_refused(terms, sentence):
     'cost_,terms,sentence',
     [
         (100e9, (), 'cost is 100000000000.0, but must be None or a dict'),
-        (dict(), (), "missing a required argument: 'target'"),
+        (dict(), (), "missing 1 required positional argument: 'target'"),
         (dict(target=0), (), 'CostTerm.target is 0'),
         (dict(target=1), cost(), 'ArchSearchHook has terms and cost, but'),
     ],

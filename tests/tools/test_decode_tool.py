@@ -18,6 +18,7 @@ from mmseg_autodeeplab.arch import (
     Architecture,
 )
 from mmseg_autodeeplab.cli import check_evaluation, read_architecture
+from mmseg_autodeeplab.datasets import uncheck_pipelines
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
@@ -136,6 +137,7 @@ def test_the_retrain_config_is_complete(tmp_path, run_tool, capsys):
     found = Architecture.load(out / 'architecture.json')
     assert found == Architecture.from_dict(cfg.model.backbone.arch)
     # The data of the search, all of it for the weights now.
+    uncheck_pipelines(search.train_dataloader)  # As its base has them.
     assert cfg.train_dataloader.dataset == search.train_dataloader.dataset
     assert cfg.train_dataloader.sampler.type == 'InfiniteSampler'
     assert cfg.test_dataloader == search.test_dataloader

@@ -77,7 +77,7 @@ def test_a_bad_label_of_part_b_is_named(tmp_path, failure, demo):
     [
         (None, "arch is 'autodeeplab-xxl', but must be a name in the zoo"),
         ('{', 'is not valid JSON'),
-        ({'schema': 'darts'}, 'version is missing'),
+        ({'schema': 'darts'}, "schema is 'darts', but must be"),
         (
             {'cell': [[{'input': 0, 'op': 'none'}] * 2], 'path': [4]},
             'schema is missing',

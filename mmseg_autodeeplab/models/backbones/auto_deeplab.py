@@ -30,11 +30,10 @@ class AutoDeepLab(BaseModule):
     cell is inside it, upsampling comes before a cell, the second input of a
     cell is the output two back along the path, and cells pass on raw sums.
 
-    The outputs are ends of *stages*. A stage is a maximal run of cells at one
-    scale; stage 0 is at stride 4 and begins with the stem. So output 0 is the
+    The outputs are ends of *stages*, the maximal runs of cells at one scale;
+    stage 0 is at stride 4 and begins with the stem. So output 0 is the
     low-level feature and output -1 the final one, after the final ReLU. The
-    published path 4-4-4-8-16-8-16-16-32-32-16-8 has eight stages, at strides
-    4, 8, 16, 8, 16, 32, 16, 8.
+    published path has eight stages, at strides 4, 8, 16, 8, 16, 32, 16, 8.
 
     Args:
         arch (str | dict | AutoDeepLabArchitecture): A name in the zoo, the
@@ -46,16 +45,15 @@ class AutoDeepLab(BaseModule):
             built.
         in_channels, stem_channels (int): Of the image; at stride 2.
         norm_cfg, align_corners: Of every norm, and of every resize.
-        frozen_stages (int): The last stage to freeze, with all before it:
-            neither weights nor batch statistics change. -1 freezes nothing,
-            0 the stem and the opening run at stride 4.
+        frozen_stages (int): The last stage whose weights and statistics stay
+            as they are, with all before it; -1 freezes nothing.
         norm_eval (bool): Use running statistics in training too.
         with_cp (bool): Run every cell again in backward, which saves memory
             for time.
         init_cfg (dict | list[dict], optional): The authors' initialisation by
-            default; None is PyTorch's. ``dict(type='Pretrained',
-            checkpoint=..., prefix='backbone.')`` loads a trained backbone; in
-            a list behind the default, what does not fit starts as by default.
+            default; None is PyTorch's. In a list behind the default,
+            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
+            loads what fits of a trained backbone.
 
     Attributes:
         arch (AutoDeepLabArchitecture): What was built.

@@ -34,17 +34,15 @@ from ..layers import (
 class AutoDeepLabSupernet(BaseModule):
     """Supernet of `Auto-DeepLab <https://arxiv.org/abs/1901.02985>`_.
 
-    A trellis of ``num_layers`` x 4 scales (Eq. 1 to 8). Only nodes that the
-    stem reaches are built. ``alphas``, one set for all cells, and ``betas``
-    are parameters with ``requires_grad=False``: whoever optimises them turns
-    it on for their own step alone, so that the optimiser of the weights and
-    data-parallel wrappers never see them.
+    A trellis of ``num_layers`` x 4 scales (Eq. 1 to 8), of the nodes that the
+    stem reaches. ``alphas``, one set for all cells, and ``betas`` need no
+    gradient outside of the architecture step, so that the optimiser of the
+    weights and data-parallel wrappers never see them.
 
-    Keys of the state dict, whatever the form: ``stem.*``, and for the node at
-    a layer and a level ``layers.LAYER.LEVEL.entries.N.*`` (one per incoming
-    scale, finest first), ``prev_entry.*`` and
-    ``cell.edges.EDGE.PRIMITIVE.N.*``, with edges counted as in ``alphas`` and
-    primitives without ``none``.
+    Keys of the state dict, in either form: ``stem.*``, and for a node
+    ``layers.LAYER.LEVEL.`` with ``entries.N.*`` (incoming scales, finest
+    first), ``prev_entry.*`` and ``cell.edges.EDGE.PRIMITIVE.N.*``, with edges
+    counted as in ``alphas`` and primitives without ``none``.
 
     Args:
         num_layers, num_blocks (int): L, at least 3, and blocks per cell, B.
@@ -56,20 +54,18 @@ class AutoDeepLabSupernet(BaseModule):
             a state at once, or ``'reference'``, one operation after the
             other, as the equations say it. Numbers and checkpoints are the
             same. A primitive of a new kind needs ``'reference'``.
-        with_cp (bool): Whether to run every node but the coarsest ones again
-            in backward, which saves memory for time.
+        with_cp (bool): Run every node but the coarsest ones again in
+            backward, which saves memory for time.
         partial_channels (int): k. With k > 1 the primitives see 1 / k of the
-            channels, and the others pass by, averaged over the states that a
-            block reads: less memory and time, and a departure from the paper
-            (`PC-DARTS <https://arxiv.org/abs/1907.05737>`_, with its edge
-            normalisation held uniform).
+            channels, and the others pass by, averaged: less memory and time,
+            and a departure from the paper (`PC-DARTS
+            <https://arxiv.org/abs/1907.05737>`_, edges normalised uniformly).
         init_cfg (dict, optional): PyTorch's own initialisation by default.
 
     Attributes:
         alphas (nn.Parameter): (edges, primitives), before the softmax.
-        betas (nn.Parameter): (L, 4, 3), before the softmax, indexed
-            ``[layer, source level, direction]``; entries that do not exist
-            stay out of the softmax and have no gradient.
+        betas (nn.Parameter): (L, 4, 3), before the softmax, ``[layer, source
+            level, direction]``; what does not exist has no gradient.
         out_channels (list[int]): Channels of the four outputs.
     """
 

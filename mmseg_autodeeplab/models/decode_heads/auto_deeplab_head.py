@@ -71,12 +71,11 @@ def _conv_options(head):
 class AutoDeepLabSearchHead(BaseDecodeHead):
     """One simplified ASPP per scale; their logits are summed (Sec. 4.1).
 
-    Each ASPP has three branches: 1x1 convolution, one 3x3 convolution of rate
-    96 / s, image pooling, with as many filters as the scale has channels. A
-    1x1 convolution on their concatenation gives the logits of the scale,
-    which are upsampled to stride 4 and summed; the decode head's own resize
-    takes the sum on to the input. With ``align_corners=True`` and inputs of
-    32 k + 1 pixels that equals resizing each to the input, as the paper does.
+    Each ASPP has a 1x1 convolution, a 3x3 convolution of rate 96 / s and image
+    pooling, with as many filters as the scale has channels. A 1x1 convolution
+    on them gives logits, which are upsampled to stride 4 and summed, and then
+    go to the input's size. With ``align_corners=True`` and inputs of 32 k + 1
+    pixels that equals resizing each to the input, as the paper does.
 
     Args:
         in_channels, in_index (Sequence[int]): Channels at strides 4, 8, 16,
@@ -135,9 +134,8 @@ class AutoDeepLabHead(BaseDecodeHead):
     """Plain-convolution ASPP and the DeepLabv3+ decoder, as in the paper.
 
     ASPP: image pooling, 1x1 convolution, one 3x3 atrous convolution per rate,
-    then a 1x1 projection and dropout. Decoder: the low-level feature is
-    projected by a 1x1 convolution, concatenated behind the upsampled ASPP,
-    and two plain 3x3 convolutions follow.
+    then a 1x1 projection and dropout. Decoder: the projected low-level feature
+    behind the upsampled ASPP, and two plain 3x3 convolutions.
 
     Args:
         in_channels, in_index (Sequence[int]): Channels of the low-level and
@@ -146,9 +144,7 @@ class AutoDeepLabHead(BaseDecodeHead):
             decoder, and of the projected low-level feature.
         dilations (Sequence[int]): Rates of the 3x3 branches; the default ones
             go with a final stride of 8.
-        init_cfg (dict | list[dict], optional): The authors' initialisation by
-            default: Xavier's uniform one, and for the classifier a normal
-            distribution cut off at two standard deviations of 0.01.
+        init_cfg (dict | list[dict], optional): The authors' by default.
         kwargs: Of ``BaseDecodeHead``.
     """
 

@@ -16,15 +16,10 @@ from .operations import ReLUConvNorm, build_operation
 class Stem(BaseModule):
     """3x3 convolutions down to stride 4, without a final ReLU.
 
-    The published network has three: stride 2, stride 1, stride 2 with 64, 64
-    and 128 channels. The search has the two strided ones ("two-layer stem",
-    Sec. 4.1; the paper gives no widths, so they are the same here).
-
-    Args:
-        in_channels (int): Of the image.
-        channels (int): Width at stride 2; it is doubled at stride 4.
-        num_convs (int): 2 or 3.
-        norm_cfg (dict): Norm of every convolution.
+    The published network has ``num_convs=3``, of stride 2, 1, 2 and 64, 64,
+    128 channels. The search has the two strided ones ("two-layer stem", Sec.
+    4.1; the paper gives no widths, so they are the same here). ``channels`` is
+    the width at stride 2; it is doubled at stride 4.
     """
 
     def __init__(
@@ -54,10 +49,9 @@ class Cell(BaseModule):
     """A decoded cell, wired as in the authors' code.
 
     Both inputs are projected to ``channels`` at the resolution of ``x``; if
-    the cell halves the resolution, the operations on these two states carry
-    the stride. The output is the concatenation of all blocks, raw: the next
-    cell begins with the ReLU. In training, drop path applies to the output of
-    every operation but skip connections.
+    the cell halves it, the operations on these two states carry the stride.
+    The output is the concatenation of all blocks, raw. In training, drop path
+    applies to the output of every operation but skip connections.
 
     Args:
         cell (Sequence): One pair of connections per block
@@ -107,10 +101,8 @@ class Cell(BaseModule):
     def forward(self, x: Tensor, prev: Tensor) -> Tensor:
         """Give (N, B * channels, ceil(H / stride), ceil(W / stride)).
 
-        Args:
-            x (Tensor): Previous output, already upsampled if the cell goes to
-                the finer scale, (N, C, H, W).
-            prev (Tensor): The output before that, at any resolution.
+        ``x`` is the previous output, (N, C, H, W), already upsampled if the
+        cell goes to the finer scale; ``prev``, before it, is of any size.
         """
         prev = resize(prev, x.shape[2:], self.align_corners)
         states = [self.entry(x), self.prev_entry(prev)]

@@ -72,10 +72,8 @@ class RelaxedCell(BaseModule):
     ) -> Sequence[Tensor]:
         """Give all blocks, (N, B * C, H, W), for each incoming scale.
 
-        Args:
-            xs (Sequence[Tensor]): State 0 from each scale, (N, C, H, W).
-            prev (Tensor, optional): State 1, same shape.
-            weights (Tensor): Softmaxed alphas, (edges, primitives).
+        ``xs`` are state 0 from each scale, (N, C, H, W), ``prev`` is state 1,
+        and ``weights`` are the softmaxed alphas, (edges, primitives).
         """
         return [self._run(x, prev, weights) for x in xs]
 
@@ -103,11 +101,9 @@ class RelaxedNode(BaseModule):
     """One scale of one layer: its cell on every incoming scale (Eq. 6).
 
     The cell, that is its weights, is one for the node; each incoming scale
-    enters through a projection of its own and is normalised by itself. From
-    the finer scale the entry is a stride-2 3x3 convolution, from the coarser
-    one bilinear upsampling and a 1x1 convolution, from the same scale the
-    1x1 convolution that every cell begins with. An entry maps to the cell's
-    working width at once: that doubles, halves or keeps the filters.
+    enters through a projection of its own to the cell's width, and is
+    normalised by itself: a stride-2 3x3 convolution from the finer scale, a
+    1x1 convolution from the same one, upsampling and that from the coarser.
 
     Args:
         sources (dict[int, int]): Channels of each incoming scale, by what its
@@ -157,14 +153,10 @@ class RelaxedNode(BaseModule):
         betas: Sequence[Tensor],
         size: Sequence[int],
     ) -> Tensor:
-        """Give (N, B * channels, H, W) for H^{l-1} of each source.
+        """Give (N, B * channels, H, W) at this scale, of this size.
 
-        Args:
-            sources (Sequence[Tensor]): H^{l-1} at each incoming scale.
-            prev (Tensor, optional): H^{l-2} at this scale.
-            alphas (Tensor): Softmaxed, (edges, primitives).
-            betas (Sequence[Tensor]): The softmaxed transition of each source.
-            size (Sequence[int]): Height and width of this scale.
+        ``sources`` are H^{l-1} at each incoming scale, with the softmaxed
+        ``betas`` of their transitions; ``prev`` is H^{l-2} at this one.
         """
         if self.prev_entry is not None:
             prev = self.prev_entry(prev)

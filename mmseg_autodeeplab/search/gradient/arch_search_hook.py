@@ -31,17 +31,15 @@ LIBRARIES = ('mmseg_autodeeplab', 'torch', 'mmengine', 'mmcv', 'mmseg')
 class ArchSearchHook(Hook):
     """Optimise the architecture on part B of the data, after the weights.
 
-    Alternating optimisation (Auto-DeepLab, Sec. 4.1): the stock
-    ``train_step`` has moved the weights on a batch of part A; this hook then
-    takes the architecture step, :class:`ArchStep`, on a batch of part B. The
-    training loader must use a ``SplitInfiniteSampler`` of part A; the loader
-    of part B is a copy of it.
+    Alternating optimisation (Auto-DeepLab, Sec. 4.1): after the stock
+    ``train_step`` on a batch of part A, the architecture step
+    (:class:`ArchStep`) takes one of part B, from a copy of the training
+    loader, which must use a ``SplitInfiniteSampler`` of part A.
 
     The log has ``arch_loss``, the segmentation loss on part B, each term by
-    its name, and ``arch_lr``; as they stand after the step, ``alpha_entropy``
-    and ``beta_entropy`` (nats) and what the terms measure. The work directory
-    gets ``architecture.json``, the decoded architecture, and
-    ``arch_history.jsonl``, the alphas and betas over time.
+    its name, ``arch_lr`` and, after the step, ``alpha_entropy`` and
+    ``beta_entropy`` (nats) and what the terms measure. The work directory
+    gets the decoded ``architecture.json`` and ``arch_history.jsonl``.
 
     Args:
         begin (int): First iteration, from 0, that updates the architecture.

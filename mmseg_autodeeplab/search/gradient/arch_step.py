@@ -23,17 +23,15 @@ class ArchStep:
 
     First order (Auto-DeepLab, Sec. 4.1): only the gradients of the
     architecture parameters are computed, on the bare model, and averaged over
-    the processes. Outside of the step these parameters need no gradient, so
-    neither the optimizer of the weights nor a data-parallel wrapper sees
-    them. In training mode, the batch moves batch norm's running statistics.
+    the processes. In training mode, the batch moves running statistics, too.
 
     Args:
         model (nn.Module): The segmentor, on its device and without a wrapper.
             Its ``backbone`` has ``arch_parameters()``, here ``params``, and
             ``architecture()``; otherwise it is refused as a UserError.
         optim_wrapper (OptimWrapper): That of the weights, for its autocast.
-            Where that is of fp16, the step has a loss scaler of its own,
-            since sharing would update the weights' scale twice.
+            For fp16 the step has a loss scaler of its own, since sharing
+            would update the weights' scale twice.
         optimizer (dict): Config of the architecture's optimizer.
         terms (Sequence[ArchTerm]): What joins the loss.
     """

@@ -78,9 +78,8 @@ class CostTerm(ArchTerm):
     """Hold the search at a cost: ``weight * log(expected / target) ** 2``.
 
     Expected is the cost of the derived network's backbone, without the head,
-    under alphas and betas: :func:`mmseg_autodeeplab.arch.expected_cost`. The
-    log has ``expected_cost``; ``architecture.json`` tells ``decoded_cost``,
-    too, what the decoded backbone costs.
+    under alphas and betas: :func:`mmseg_autodeeplab.arch.expected_cost`.
+    ``architecture.json`` tells what the decoded one costs, ``decoded_cost``.
 
     Args:
         target (float): In multiply-adds or parameters.
@@ -191,15 +190,12 @@ def _build_term(cfg):
             'type is an ArchTerm that is registered in TASK_UTILS; correct '
             'it, or import the module of the term with custom_imports.'
         )
-    # Before the call, which may raise TypeErrors of its own.
-    values = dict(cfg)
-    cls = resolve(TASK_UTILS, values.pop('type'))
-    signature = inspect.signature(cls)
     try:
-        signature.bind(**values)
+        return TASK_UTILS.build(cfg)
     except TypeError as error:
+        cls = resolve(TASK_UTILS, cfg['type'])
+        takes = ', '.join(inspect.signature(cls).parameters)
         raise UserError(
             f'{cls.__name__} in ArchSearchHook.terms cannot be built, '
-            f'{error}; it takes {", ".join(signature.parameters)}.'
+            f'{error}; it takes {takes}.'
         ) from error
-    return TASK_UTILS.build(cfg)
