@@ -46,7 +46,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
         num_classes (int, optional): Labels are 0 to ``num_classes - 1``; None
             allows any value.
         ignore_index (int): The label that is allowed besides.
-        **kwargs: Arguments of ``LoadAnnotations``.
+        kwargs: Arguments of ``LoadAnnotations``.
     """
 
     def __init__(

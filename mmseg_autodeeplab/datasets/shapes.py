@@ -44,7 +44,7 @@ class ShapesDataset(BaseSegDataset):
         split (str): 'train', 'val' or 'test'.
         num_images, seed (int): How many scenes, and their seed.
         size (tuple[int, int]): Height and width in pixels, at least 64.
-        data_root, **kwargs: As of ``BaseSegDataset``.
+        data_root, kwargs: As of ``BaseSegDataset``.
     """
 
     generates_data = True  # no folder need be there beforehand
