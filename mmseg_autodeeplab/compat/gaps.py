@@ -180,11 +180,7 @@ def _origin(package):
 
 
 def _find_packages_without_pkg_resources():
-    """Replace the two functions of MMEngine that need ``pkg_resources``.
-
-    A stand-in module of that name would be seen by every other library, and
-    mistaken for the whole of it.
-    """
+    """Replace the two functions of MMEngine that need ``pkg_resources``."""
     if importlib.util.find_spec('pkg_resources') is not None:
         return
     for new in (is_installed, get_installed_path):

@@ -38,9 +38,8 @@ class LoadCheckedAnnotations(LoadAnnotations):
     """``LoadAnnotations`` that names a bad file in a ``UserError``.
 
     A label of another size than its image, or with a value that is no class,
-    would otherwise be cropped and trained on, or end the training in a
-    message that names no file. ``LoadAnnotations`` casts labels to 8 bits;
-    what that would change is refused. A sample without a label stays as it is.
+    would otherwise be trained on, or end the training without a name. What the
+    cast to 8 bits would change is refused. A sample may have no label.
 
     Args:
         num_classes (int, optional): Labels are 0 to ``num_classes - 1``; None

@@ -4,12 +4,17 @@ import math
 from collections import Counter
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, RuntimeInfoHook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ..errors import UserError
 from .checkpoints import bare_model
+
+# Of configs that earlier versions wrote: transforms and the loop do it now.
+HOOKS.register_module('DataGuardHook', module=Hook)
+HOOKS.register_module('ExactResumeHook', module=Hook)
+HOOKS.register_module('DeferredRuntimeInfoHook', module=RuntimeInfoHook)
 
 
 @HOOKS.register_module()
