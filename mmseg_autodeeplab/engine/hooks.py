@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook, RuntimeInfoHook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
@@ -53,9 +54,10 @@ class FiniteLossHook(Hook):
         Scalars with ``loss`` in their names count, as they do for MMEngine.
         """
         bad = [
-            f'{name} is {float(value)}'
+            f'{name} is {number}'
             for name, value in losses.items()
-            if 'loss' in name and not math.isfinite(value)
+            if 'loss' in name
+            and not math.isfinite(number := torch.as_tensor(value).item())
         ]
         if not bad:
             self._in_a_row[step] = 0
