@@ -62,6 +62,7 @@ def small_search(work_dir, iters):
         )
     )
     cfg.custom_hooks[0].update(begin=WARM_UP // 4, interval=INTERVAL)
+    cfg.default_hooks.search_visualization.interval = INTERVAL
     return cfg
 
 
