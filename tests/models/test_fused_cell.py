@@ -112,7 +112,19 @@ def test_the_same_numbers_in_single_precision(
 
 @pytest.mark.parametrize(
     'num_layers,num_blocks,size,mode',
-    [(3, 5, (64, 64), 'train'), (12, 1, (65, 49), 'eval')],
+    [
+        (3, 5, (64, 64), 'train'),
+        (12, 1, (65, 49), 'eval'),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (3, 5, (64, 64), 'eval'),
+                (5, 3, (65, 49), 'train'),
+                (5, 3, (65, 49), 'eval'),
+                (12, 1, (65, 49), 'train'),
+            )
+        ),
+    ],
 )
 def test_gradients_with_kinks_in_single_precision(
     num_layers, num_blocks, size, mode
