@@ -12,7 +12,9 @@ from .decode import (
     decode_cell,
     decode_path,
 )
+from .dpc import Branch, DPCArchitecture, DPCSpace
 from .primitives import PRIMITIVES, Conv, Primitive, decodable, index_of
+from .space import Space
 from .trellis import (
     DIRECTIONS,
     MIN_LAYERS,

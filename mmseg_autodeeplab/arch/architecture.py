@@ -30,6 +30,7 @@ class Architecture:
     schema: ClassVar[Optional[str]] = None  # names the kind in a file
     version: ClassVar[int] = 1  # of the schema
     kinds: ClassVar[dict[str, type['Architecture']]] = {}  # by schema
+    bare: ClassVar[Optional[str]] = None  # a field that may stand alone
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -68,9 +69,13 @@ class Architecture:
 
     @classmethod
     def _parse(cls: type[Kind], data: Any) -> Kind:
+        kinds = {s: k for s, k in cls.kinds.items() if issubclass(k, cls)}
+        if isinstance(data, list):
+            for kind in kinds.values():
+                if kind.bare:
+                    return kind(**{kind.bare: data})
         if not isinstance(data, Mapping):
             refuse('the top level', data, 'an object')
-        kinds = {s: k for s, k in cls.kinds.items() if issubclass(k, cls)}
         schemas = ' or '.join(map(repr, kinds))
         if 'schema' not in data:
             raise UserError(f'schema is missing; it must be {schemas}.')
@@ -141,6 +146,13 @@ class Architecture:
 def refuse(name: str, found: Any, allowed: str) -> None:
     """Raise a :class:`UserError`: what stands in a field and what may."""
     raise UserError(f'{name} is {short(found)}, but must be {allowed}.')
+
+
+def refuse_counts(values: Mapping[str, Any]) -> None:
+    """Raise a :class:`UserError` unless all are integers of 1 or more."""
+    for name, value in values.items():
+        if type(value) is not int or value < 1:
+            refuse(name, value, 'an integer of 1 or more')
 
 
 def short(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Auto-DeepLab: a cell and a path, and the space of both."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,8 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from .architecture import Architecture, refuse
+from .architecture import Architecture, refuse, refuse_counts
 from .primitives import PRIMITIVES, decodable
+from .space import Choose, Space
 from .trellis import RATES, count_paths, reachable
 
 
@@ -115,16 +117,16 @@ class AutoDeepLabArchitecture(Architecture):
 
 
 @dataclass(frozen=True)
-class AutoDeepLabSpace:
+class AutoDeepLabSpace(Space):
     """All cells of B blocks along all paths of L layers, both 1 or more."""
 
     num_layers: int = 12
     num_blocks: int = 5
 
+    architecture: ClassVar[type] = AutoDeepLabArchitecture
+
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not isinstance(value, int) or value < 1:
-                refuse(name, value, 'an integer of 1 or more')
+        refuse_counts(vars(self))
 
     def random(self, seed: int) -> AutoDeepLabArchitecture:
         """Draw from what :func:`decode` can give, each as likely as another.
@@ -150,6 +152,50 @@ class AutoDeepLabSpace:
             level = int(rng.choice(targets, p=ways / ways.sum()))
             path.append(RATES[level])
         return AutoDeepLabArchitecture(cell, path, dict(random_seed=seed))
+
+    def draw(self, choose: Choose) -> AutoDeepLabArchitecture:
+        """Choose two states and their primitives per block, then the path.
+
+        The first state is the earlier one, since the order is no choice. The
+        weights of a step of the path make all paths equally likely.
+        """
+        ops, cell = decodable(), []
+        for b in range(self.num_blocks):
+            states = choose(
+                f'inputs_{b}', list(itertools.combinations(range(b + 2), 2))
+            )
+            cell.append(
+                [
+                    Connection(state, choose(f'op_{b}_{i}', ops))
+                    for i, state in enumerate(states)
+                ]
+            )
+        path, level = [], 0
+        for layer in range(self.num_layers):
+            targets = list(reachable(level))
+            left = self.num_layers - layer - 1
+            ways = [count_paths(left, start=target) for target in targets]
+            level = choose(f'level_{layer}', targets, ways)
+            path.append(RATES[level])
+        return AutoDeepLabArchitecture(cell, path)
+
+    def choices(self, architecture: AutoDeepLabArchitecture) -> dict[str, Any]:
+        """What :meth:`draw` has to choose for an architecture."""
+        found = {}
+        for b, block in enumerate(architecture.cell):
+            pair = sorted(block)
+            found[f'inputs_{b}'] = tuple(c.input for c in pair)
+            found.update((f'op_{b}_{i}', c.op) for i, c in enumerate(pair))
+        levels = enumerate(architecture.levels)
+        return found | {f'level_{layer}': level for layer, level in levels}
+
+    def count(self) -> int:
+        """Number of networks that can be drawn; the paper counts others."""
+        cells = math.prod(
+            math.comb(block + 2, 2) * len(decodable()) ** 2
+            for block in range(self.num_blocks)
+        )
+        return cells * self.count_paths()
 
     def count_cells(self) -> int:
         """Number of cells as the paper counts them (5.57e14 for 5 blocks).

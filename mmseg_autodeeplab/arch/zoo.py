@@ -5,6 +5,7 @@ from typing import Union
 
 from .architecture import Architecture, Kind, refuse
 from .autodeeplab import AutoDeepLabArchitecture, Connection
+from .dpc import Branch, DPCArchitecture
 
 ZOO = {
     # hnasnet in the authors' code (tensorflow/models, research/deeplab):
@@ -21,6 +22,20 @@ ZOO = {
         path=(4, 4, 4, 8, 16, 8, 16, 16, 32, 32, 16, 8),
         provenance=dict(
             paper='https://arxiv.org/abs/1901.02985', searched_on='Cityscapes'
+        ),
+    ),
+    # dense_prediction_cell_branch5_top1_cityscapes in the authors' code, the
+    # one cell that they published.
+    'dpc': DPCArchitecture(
+        branches=(
+            Branch(-1, 'conv', 3, (1, 6)),
+            Branch(0, 'conv', 3, (18, 15)),
+            Branch(1, 'conv', 3, (6, 3)),
+            Branch(0, 'conv', 3, (1, 1)),
+            Branch(0, 'conv', 3, (6, 21)),
+        ),
+        provenance=dict(
+            paper='https://arxiv.org/abs/1809.04184', searched_on='Cityscapes'
         ),
     ),
 }

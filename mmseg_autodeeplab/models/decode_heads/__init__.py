@@ -1,3 +1,4 @@
 """Decode heads."""
 
 from .auto_deeplab_head import AutoDeepLabHead, AutoDeepLabSearchHead
+from .dpc_head import DPCHead

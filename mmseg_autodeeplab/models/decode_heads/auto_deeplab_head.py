@@ -43,11 +43,15 @@ class ImagePool(HeadConv):
     def __init__(self, in_channels: int, channels: int, **kwargs) -> None:
         super().__init__(in_channels, channels, 1, **kwargs)
 
+    def pool(self, x: Tensor) -> Tensor:
+        """The mean of each channel."""
+        return x.mean((2, 3), keepdim=True)
+
     def forward(self, x: Tensor) -> Tensor:
         """Give (N, channels, H, W) for (N, in_channels, H, W)."""
-        norm = self.norm
+        norm, pooled = self.norm, self.pool(x)
         lacks_variance = (
-            len(x) == 1
+            pooled[:, 0].numel() == 1
             and isinstance(norm, _BatchNorm)
             # It sees the images of the other processes too.
             and not isinstance(norm, nn.SyncBatchNorm)
@@ -57,13 +61,13 @@ class ImagePool(HeadConv):
         if lacks_variance:
             print_once(BATCH_OF_ONE, 'current', logging.WARNING)
             norm.eval()
-        pooled = super().forward(x.mean((2, 3), keepdim=True))
+        pooled = super().forward(pooled)
         if lacks_variance:
             norm.train()
-        return pooled.expand(-1, -1, *x.shape[2:])
+        return resize(pooled, x.shape[2:], align_corners=True)
 
 
-def _conv_options(head):
+def conv_options(head):
     return {k: getattr(head, k) for k in ('conv_cfg', 'norm_cfg', 'act_cfg')}
 
 
@@ -102,7 +106,7 @@ class AutoDeepLabSearchHead(BaseDecodeHead):
             input_transform='multiple_select',
             **kwargs,
         )
-        conv = _conv_options(self)
+        conv = conv_options(self)
         self.aspp = nn.ModuleList(
             ASPPModule((1, SEARCH_RATE // rate), width, width, **conv)
             for rate, width in zip(RATES, in_channels)
@@ -176,7 +180,7 @@ class AutoDeepLabHead(BaseDecodeHead):
             **kwargs,
         )
         low, final = in_channels
-        conv = _conv_options(self)
+        conv = conv_options(self)
         self.image_pool = ImagePool(final, channels, **conv)
         self.aspp = ASPPModule((1, *dilations), final, channels, **conv)
         branches = 2 + len(dilations)
