@@ -52,6 +52,7 @@ STOPS = ('SIGKILL', 'SIGINT', 'SIGTERM')
 # What else is in a checkpoint tells of times and paths.
 COMPARED = (
     'state_dict',
+    'ema_state_dict',
     'optimizer',
     'param_schedulers',
     'arch_search',
