@@ -70,7 +70,7 @@ class Architecture:
     @classmethod
     def _parse(cls: type[Kind], data: Any) -> Kind:
         kinds = {s: k for s, k in cls.kinds.items() if issubclass(k, cls)}
-        if isinstance(data, list):
+        if isinstance(data, list) and data:
             for kind in kinds.values():
                 if kind.bare:
                     return kind(**{kind.bare: data})

@@ -46,21 +46,27 @@ class Space:
         """Draw one that differs in one choice, and in what that rules out."""
         rng = _generator(seed)
         known = self.choices(architecture)
-        changed = list(known)[rng.randint(len(known))]
-        draw_any = uniform(rng)
+        open_ones = []
 
-        def choose(name, options, weights=None):
-            if name == changed:
-                kept = [option != known[name] for option in options]
-                if any(kept):
-                    weights = np.multiply(
-                        kept, 1 if weights is None else weights
-                    )
-            elif name in known and known[name] in options:
+        def repeat(name, options, weights=None):
+            if len(options) > 1:
+                open_ones.append(name)
+            return known[name]
+
+        def change(name, options, weights=None):
+            if name != changed and known[name] in options:
                 return known[name]
+            if weights is None:
+                weights = np.ones(len(options))
+            if name == changed:
+                others = [option != known[name] for option in options]
+                weights = np.multiply(weights, others)
             return draw_any(name, options, weights)
 
-        return self.draw(choose).with_provenance(mutation_of=changed)
+        self.draw(repeat)
+        draw_any = uniform(rng)
+        changed = open_ones[rng.randint(len(open_ones))]
+        return self.draw(change).with_provenance(mutation_of=changed)
 
 
 def uniform(rng: np.random.RandomState) -> Choose:

@@ -233,7 +233,9 @@ def test_what_arch_may_be(tmp_path):
     'arch', ['autodeeplabs', '', 3, None, ['autodeeplab']]
 )
 def test_what_arch_may_not_be(arch):
-    with pytest.raises(ValueError, match=r'name in the zoo \(autodeeplab\)'):
+    with pytest.raises(
+        ValueError, match=r'name in the zoo \(autodeeplab, dpc\)'
+    ):
         get_architecture(arch)
 
 

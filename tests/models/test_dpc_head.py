@@ -14,14 +14,13 @@ import torch
 import torch.nn.functional as F
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from test_published_values import formula
+from tester import HeadTester
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmseg_autodeeplab.arch import ZOO, DPCSpace
 from mmseg_autodeeplab.errors import UserError
-
-from .tester import HeadTester
-from .test_published_values import formula
 
 POOLING_CELL = [
     dict(op='conv', kernel=1, input=-1),
@@ -55,7 +54,7 @@ class TestWithoutDecoder(HeadTester):
         norm_cfg=dict(type='BN'),
     )
     strides = (16,)
-    base = 'deeplabv3_dpc_r50.py'
+    base = 'dpc_mobilenet-v2.py'
 
     def inputs(self, batch, size, dtype=torch.float):
         torch.manual_seed(1)
@@ -72,7 +71,7 @@ class TestWithDecoder(HeadTester):
         output_stride=8,
     )
     strides = (4, 8)
-    base = 'deeplabv3plus_dpc_r50.py'
+    base = 'dpc_r101.py'
 
 
 def authors_name(key):
@@ -197,8 +196,11 @@ def test_grid_pooling_is_the_mean_of_each_cell():
 
 @pytest.mark.parametrize('pooling', ['grid', 'sliding'])
 def test_both_poolings_of_one_cell_are_the_mean(pooling):
-    head = build(dict(branches=[POOLING_CELL[2] | dict(input=-1)]),
-                 in_channels=2, pooling=pooling)
+    head = build(
+        dict(branches=[POOLING_CELL[2] | dict(input=-1)]),
+        in_channels=2,
+        pooling=pooling,
+    )
     x = torch.randn(1, 2, 7, 6)
     mean = x.mean((2, 3), keepdim=True)
     torch.testing.assert_close(head.branches[0].pool(x), mean)
@@ -229,6 +231,7 @@ def test_dropout_is_on_the_concatenation():
     assert drops == [head.dropout]
 
 
+@torch.no_grad()
 def test_authors_initialisation():
     head = build(in_channels=512, channels=256)
     head.init_weights()
