@@ -128,7 +128,7 @@ def check_pipelines(
     within wrappers, and within transforms such as ``TestTimeAug``. Other
     types, subclasses too, stay.
     """
-    for inner, found in _types(cfg):
+    for inner, found in transforms_in(cfg):
         if found is LoadImageFromFile:
             inner['type'] = 'mmseg.LoadCheckedImage'
         elif found in (LoadAnnotations, LoadCheckedAnnotations):
@@ -138,22 +138,25 @@ def check_pipelines(
 
 def uncheck_pipelines(cfg: Any) -> None:
     """Undo :func:`check_pipelines`, since ``mmseg.apis`` wants stock names."""
-    for inner, found in _types(cfg):
+    for inner, found in transforms_in(cfg):
         if found in (LoadCheckedImage, LoadCheckedAnnotations):
             inner['type'] = found.__base__.__name__
             inner.pop('num_classes', None)
             inner.pop('ignore_index', None)
 
 
-def _types(value):
-    """All dicts within a config that have a type, and what it stands for."""
-    if isinstance(value, dict):
-        if 'type' in value:
-            yield value, resolve(TRANSFORMS, value['type'])
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _types(inner)
+def transforms_in(cfg: Any) -> Iterator[tuple[dict, Optional[type]]]:
+    """All dicts within a config that have a type, and that transform's class.
+
+    It is None where the type is none of a transform.
+    """
+    if isinstance(cfg, dict):
+        if 'type' in cfg:
+            yield cfg, resolve(TRANSFORMS, cfg['type'])
+        cfg = list(cfg.values())
+    if isinstance(cfg, (list, tuple)):
+        for inner in cfg:
+            yield from transforms_in(inner)
 
 
 @contextlib.contextmanager
