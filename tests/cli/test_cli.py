@@ -151,6 +151,31 @@ def test_missing_validation_data_is_said_before_training(failure, config):
     assert not config.with_name('work_dirs').exists()
 
 
+@pytest.mark.parametrize('part', ['train', 'val'])
+def test_a_missing_label_is_said_before_training(failure, config, part):
+    names = (config.parent / 'names.txt').absolute()
+    names.write_text('0\n')
+    (config.parent / 'data' / 'labels' / '1.png').unlink()
+    key = 'train_dataloader.dataset' if part == 'val' else 'val_dataloader'
+    error = failure(
+        'train', config, '--cfg-options', f'{key}.dataset.ann_file={names}'
+    )
+    assert f'of the 4 files that {part}_dataloader' in error
+    assert not config.with_name('work_dirs').exists()
+
+
+def test_channels_are_checked_before_a_test(failure, config):
+    error = failure(
+        'test',
+        config,
+        config,
+        '--cfg-options',
+        'model.data_preprocessor.mean=[1,2]',
+        'model.data_preprocessor.std=[1,2]',
+    )
+    assert 'mean has 2 values, but model.backbone takes in_chan' in error
+
+
 def test_generated_data_need_not_exist(failure, config):
 
     @DATASETS.register_module(name='GeneratedDataset')
