@@ -4,10 +4,12 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from mmcv.transforms import Pad
 from mmengine.config import Config
 from mmengine.registry import Registry
+from mmseg.models import SegDataPreProcessor
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss
 from mmseg.models.losses.utils import get_class_weight
@@ -104,12 +106,13 @@ def _option(registry: Registry, cfg: dict, name: str) -> Any:
 
 
 def _check_normalization(preprocessor, channels):
+    stock = resolve(MODELS, preprocessor.get('type')) is SegDataPreProcessor
     mean, std = preprocessor.get('mean'), preprocessor.get('std')
-    if mean is None or not isinstance(channels, int):
+    if not stock or mean is None or not isinstance(channels, int):
         return
     for name, values in dict(mean=mean, std=std).items():
-        if values is None or len(values) not in (1, channels):
-            count = 'no' if values is None else len(values)
+        count = 0 if values is None else np.size(values)
+        if count not in (1, channels):
             raise UserError(
                 f'model.data_preprocessor.{name} has {count} values, but '
                 f'model.backbone takes in_channels={channels}: give '

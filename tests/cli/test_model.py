@@ -109,7 +109,7 @@ def test_a_feature_that_is_not_there():
             dict(data_preprocessor__std=[1] * 2),
             'std has 2 values, but model.backbone takes in_channels=3',
         ),
-        (DERIVED, dict(data_preprocessor__std=None), 'std has no values, but'),
+        (DERIVED, dict(data_preprocessor__std=None), 'std has 0 values, but'),
         # A stock backbone, whose own default counts.
         (
             'camvid/deeplabv3plus_r18-d8_1xb4-600i_camvid-128x128.py',
@@ -134,7 +134,8 @@ def test_means_that_fit():
         data_preprocessor__mean=None,
         data_preprocessor__std=None,
     )
-    for options in (four, one, none):
+    number = dict(data_preprocessor__mean=9.0, data_preprocessor__std=9.0)
+    for options in (four, one, number, none):
         check_channels(config(SEARCH, **options))
 
 

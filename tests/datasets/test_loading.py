@@ -272,11 +272,14 @@ def test_what_labels_may_be(tmp_path):
         ([[0, 5, 255]], dict(num_classes=6)),
         ([[0, 5, 7]], dict(num_classes=6, ignore_index=7)),
         ([[9]], dict()),
+        ([[0, 5]], dict(num_classes=6, ignore_index=-100)),
     ):
         found = label(tmp_path, values, **kwargs)
         assert np.atleast_2d(found).tolist() == values
     with pytest.raises(UserError, match='the values 255, but allowed are 0'):
         label(tmp_path, [[255, 0]], num_classes=6, ignore_index=254)
+    with pytest.raises(UserError, match='the values 255, but allowed are 0'):
+        label(tmp_path, [[255, 0]], num_classes=6, ignore_index=-100)
     with pytest.raises(UserError, match=r'6, 7, 8, 9, 10, 11, 12, 13, \.\.\.'):
         label(tmp_path, np.arange(99).reshape(9, 11), num_classes=6)
 
