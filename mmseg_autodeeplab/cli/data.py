@@ -15,7 +15,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from ..compat.registry import is_a, resolve
-from ..datasets import check_pipelines
+from ..datasets import check_pipelines, transforms_in
 from ..errors import UserError
 
 # Settings of a data loader that PyTorch refuses without workers.
@@ -42,7 +42,7 @@ def check_data(cfg: Config, *parts: str) -> None:
         for key, dataset in _datasets(cfg, part):
             labels = part != 'test' or any(
                 is_a(TRANSFORMS, transform, LoadAnnotations)
-                for transform in dataset.get('pipeline') or []
+                for transform, _ in transforms_in(dataset.get('pipeline'))
             )
             _check_dataset(dataset, key, labels)
 
@@ -115,7 +115,6 @@ def _check_dataset(dataset, key, labels):
                 f'{images} has no file that ends in {suffix}: check '
                 f'data_root, data_prefix and img_suffix of {key}'
             )
-
     if isinstance(cls, type) and issubclass(cls, BaseDataset):
         _check_files(dataset, key, labels)
 
@@ -149,14 +148,14 @@ def _check_list(file, cls, key):
 
 def _check_files(dataset, key, labels):
     """What is listed is there, by the names in its folders."""
-    pipeline = dataset.get('pipeline') or []
-    if 'pipeline' in dataset:
+    transforms = [found for found, _ in transforms_in(dataset.get('pipeline'))]
+    if transforms:
         dataset = dict(dataset, pipeline=[])
     listed = DATASETS.build(dataset)
     listed.full_init()
     infos = [listed.get_data_info(i) for i in range(len(listed))]
     kinds = ['seg_map_path'] if labels else []
-    if not any(transform.get('ignore_empty') for transform in pipeline):
+    if not any(transform.get('ignore_empty') for transform in transforms):
         kinds.append('img_path')
     paths = [info[k] for info in infos for k in kinds if info.get(k)]
     missing = _missing(paths)

@@ -122,6 +122,8 @@ def _check_normalization(preprocessor, channels):
 
 def _check_in_channels(key, head, given):
     index, found = _option(MODELS, head, 'in_index'), head.get('in_channels')
+    if index is None or found is None:  # The head knows itself.
+        return
     several = isinstance(index, (list, tuple))
     indices = index if several else [index]
     if not all(-len(given) <= i < len(given) for i in indices):
@@ -130,13 +132,12 @@ def _check_in_channels(key, head, given):
             f'{len(given)} features: set indices from 0 to {len(given) - 1}'
         )
     needed = [given[i] for i in indices]
-    found = list(found) if isinstance(found, (list, tuple)) else [found]
-    if found != needed:
-        text = str(needed if several else needed[0]).replace(' ', '')
+    needed = needed if several else needed[0]
+    if (list(found) if isinstance(found, tuple) else found) != needed:
         raise UserError(
-            f'{key}.in_channels is {head.get("in_channels")}, but '
-            f'model.backbone gives {given} channels: pass --cfg-options '
-            f'{key}.in_channels={text}'
+            f'{key}.in_channels is {found}, but model.backbone gives {given} '
+            f'channels: pass --cfg-options {key}.in_channels='
+            f'{str(needed).replace(" ", "")}'
         )
 
 
@@ -145,9 +146,9 @@ def _check_loss(key, loss, logits):
         value = _option(MODELS, loss, name)
         if logits == 1 and value not in (None, binary):
             raise UserError(
-                f'{key} has {name}={value!r}, which says nothing of one '
-                f'logit (out_channels=1): set {name}={binary!r}, or '
-                'num_classes=2 without out_channels'
+                f'{key} has {name}={value!r}, a softmax over the one logit '
+                'of out_channels=1, which is always 1: set '
+                f'{name}={binary!r}, or num_classes=2 without out_channels'
             )
 
 

@@ -144,26 +144,26 @@ def test_means_that_fit():
     [
         (
             dict(num_classes=2, out_channels=1),
-            'model.decode_head.loss_decode has use_sigmoid=False, which says '
-            'nothing of one logit (out_channels=1): set use_sigmoid=True, or '
-            'num_classes=2 without out_channels',
+            'model.decode_head.loss_decode has use_sigmoid=False, a softmax '
+            'over the one logit of out_channels=1, which is always 1: set '
+            'use_sigmoid=True, or num_classes=2 without out_channels',
         ),
-        (dict(num_classes=1), 'has use_sigmoid=False, which says nothing of'),
+        (dict(num_classes=1), 'has use_sigmoid=False, a softmax over the one'),
         (
             dict(num_classes=1, loss_decode=[SIGMOID, CROSS_ENTROPY]),
-            'has use_sigmoid=False, which says nothing of one logit',
+            'has use_sigmoid=False, a softmax over the one logit',
         ),
         (
             dict(num_classes=1, loss_decode=dict(type='LovaszLoss')),
-            "has loss_type='multi_class', which says nothing of one logit "
-            "(out_channels=1): set loss_type='binary', or num_classes=2",
+            "has loss_type='multi_class', a softmax over the one logit of "
+            "out_channels=1, which is always 1: set loss_type='binary', or",
         ),
         (
             dict(
                 num_classes=1,
                 loss_decode=dict(type='DiceLoss', use_sigmoid=False),
             ),
-            'has use_sigmoid=False, which says nothing of one logit',
+            'has use_sigmoid=False, a softmax over the one logit',
         ),
         (
             dict(num_classes=6, out_channels=1, loss_decode=SIGMOID),
