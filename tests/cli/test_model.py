@@ -1,6 +1,8 @@
 """Settings of models that do not go together, and those that do."""
 
 import ast
+import copy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,13 +28,15 @@ def scope():
     init_default_scope('mmseg')
 
 
+read_once = cache(read_config)
+
+
 def config(file, **options):
     """A config of ours; in the options' names, __ stands for a dot."""
-    options = {
-        f'model.{name.replace("__", ".")}': value
-        for name, value in options.items()
-    }
-    return read_config(str(CONFIGS / file), options)
+    cfg = copy.deepcopy(read_once(str(CONFIGS / file)))
+    for name, value in options.items():
+        cfg.merge_from_dict({f'model.{name.replace("__", ".")}': value})
+    return cfg
 
 
 def refusal(check, cfg):
