@@ -62,6 +62,7 @@ def main():
     args = parse_args()
     cfg = cli.load_config(args)
     cli.check_keys(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator')
+    cli.check_channels(cfg)
     cli.check_data(cfg, 'test')
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:

@@ -31,6 +31,8 @@ def main():
     if args.amp:
         cli.enable_amp(cfg.optim_wrapper)
     cli.check_amp(cfg)
+    cli.check_channels(cfg)
+    cli.check_losses(cfg)
     cli.check_data(cfg, 'train', 'val')
     cli.check_loading(cfg, 'train', 'val')
     if cfg.get('load_from'):

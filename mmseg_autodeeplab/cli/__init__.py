@@ -20,3 +20,4 @@ from .configs import (
 )
 from .data import check_data, check_loading
 from .errors import user_errors
+from .model import check_channels, check_losses

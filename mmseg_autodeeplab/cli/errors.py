@@ -1,6 +1,7 @@
 """Users' mistakes, printed as one sentence."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,15 @@ _MISSING = 'check the paths in the config, or set them with --cfg-options'
 _FULL = (
     'free some space; what was written before is complete, and a training '
     'goes on from its last checkpoint with --resume'
+)
+_WORKER = (
+    'the system ended it, most often for memory; lower num_workers of the '
+    'data loader or free memory (of /dev/shm, too), and go on with --resume'
+)
+# As PyTorch says it, which has no type for it.
+_KILLED = re.compile(
+    r'DataLoader worker \(pid.*\) (exited unexpectedly'
+    r'|is killed by signal: (Killed|Bus error|Terminated))'
 )
 _DENIED = 'check who may write there, or give another path'
 _WAYS_OUT = {
@@ -23,8 +33,9 @@ _WAYS_OUT = {
 def user_errors() -> Iterator[None]:
     """Print a user's mistake as one sentence and exit with status 1.
 
-    A :class:`UserError` is one, a missing file, a full disk, and what must
-    not be written; every other exception keeps its traceback.
+    A :class:`UserError` is one, a missing file, a full disk, what must not be
+    written, and a worker of a data loader that the system killed; every other
+    exception keeps its traceback.
     """
     try:
         yield
@@ -37,6 +48,10 @@ def user_errors() -> Iterator[None]:
         if way_out is None:
             raise
         raise SystemExit(f'Error: {_sentence(error)}: {way_out}') from None
+    except RuntimeError as error:
+        if not _KILLED.match(str(error)):
+            raise
+        raise SystemExit(f'Error: {_sentence(error)}: {_WORKER}') from None
 
 
 def _sentence(error):

@@ -1,5 +1,6 @@
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, MODELS
 from tiny_config import write_config
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from mmseg_autodeeplab.cli import (
     enable_amp,
@@ -147,6 +149,31 @@ def test_missing_validation_data_is_said_before_training(failure, config):
     )
     assert 'of val_dataloader.dataset, or pass' in error
     assert not config.with_name('work_dirs').exists()
+
+
+@pytest.mark.parametrize('part', ['train', 'val'])
+def test_a_missing_label_is_said_before_training(failure, config, part):
+    names = (config.parent / 'names.txt').absolute()
+    names.write_text('0\n')
+    (config.parent / 'data' / 'labels' / '1.png').unlink()
+    key = 'train_dataloader.dataset' if part == 'val' else 'val_dataloader'
+    error = failure(
+        'train', config, '--cfg-options', f'{key}.dataset.ann_file={names}'
+    )
+    assert f'of the 4 files that {part}_dataloader' in error
+    assert not config.with_name('work_dirs').exists()
+
+
+def test_channels_are_checked_before_a_test(failure, config):
+    error = failure(
+        'test',
+        config,
+        config,
+        '--cfg-options',
+        'model.data_preprocessor.mean=[1,2]',
+        'model.data_preprocessor.std=[1,2]',
+    )
+    assert 'mean has 2 values, but model.backbone takes in_chan' in error
 
 
 def test_generated_data_need_not_exist(failure, config):
@@ -338,6 +365,51 @@ def test_errors_of_the_file_system_are_one_sentence(code, sentence):
     message = error.value.code
     assert message.startswith(f'Error: [Errno {code}] {os.strerror(code)}')
     assert ": 'a.pth': " in message and sentence in message
+
+
+@pytest.mark.parametrize(
+    'text, said',
+    [
+        ('DataLoader worker (pid 7) is killed by signal: Killed. ', 'Killed'),
+        (
+            'DataLoader worker (pid 7) is killed by signal: Bus error. It is '
+            'possible that workers are out of shared memory.',
+            'shared memory',
+        ),
+        ('DataLoader worker (pid(s) 7, 8) exited unexpectedly', 'exited une'),
+    ],
+)
+def test_a_worker_that_the_system_killed(text, said):
+    with pytest.raises(SystemExit) as error, user_errors():
+        raise RuntimeError(text)
+    message = error.value.code
+    assert message.startswith('Error: DataLoader worker (pid')
+    assert said in message and '\n' not in message
+    assert message.endswith(
+        ': the system ended it, most often for memory; lower num_workers of '
+        'the data loader or free memory (of /dev/shm, too), and go on with '
+        '--resume'
+    )
+
+
+@pytest.mark.run
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_dies_is_a_sentence(number):
+    class Deadly(Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(SystemExit, match='the system ended it'), user_errors():
+        list(DataLoader(Deadly(), num_workers=1))
+
+
+def test_a_worker_that_crashed_keeps_its_traceback():
+    text = 'DataLoader worker (pid 7) is killed by signal: Segmentation fault'
+    with pytest.raises(RuntimeError, match='Segm'), user_errors():
+        raise RuntimeError(text)
 
 
 def test_other_errors_of_the_system_keep_their_traceback():
