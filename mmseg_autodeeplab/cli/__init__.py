@@ -12,7 +12,6 @@ from .configs import (
     check_amp,
     check_evaluation,
     check_keys,
-    check_work_dir,
     enable_amp,
     load_config,
     read_config,
@@ -20,3 +19,4 @@ from .configs import (
 )
 from .data import check_data, check_loading
 from .errors import user_errors
+from .work_dir import check_work_dir, open_work_dir
