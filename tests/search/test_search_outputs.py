@@ -179,13 +179,3 @@ def test_a_term_of_a_user(tmp_path):
     )
     architecture = Architecture.load(tmp_path / 'work' / 'architecture.json')
     assert architecture.provenance['metrics']['length'] == 3
-
-
-def test_an_earlier_result_is_kept(tmp_path):
-    work_dir = tmp_path / 'work'
-    work_dir.mkdir()
-    (work_dir / 'architecture.json').write_text('precious')
-    searched(tmp_path, max_iters=1)
-    (kept,) = work_dir.glob('architecture_*')
-    assert kept.read_text() == 'precious'
-    Architecture.load(work_dir / 'architecture.json')
