@@ -19,4 +19,4 @@ from .configs import (
 )
 from .data import check_data, check_loading
 from .errors import user_errors
-from .work_dir import check_work_dir, open_work_dir
+from .work_dir import open_work_dir

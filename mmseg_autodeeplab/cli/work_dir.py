@@ -93,14 +93,16 @@ def _lock(folder):
         return
     # A POSIX lock, which children do not inherit: workers that outlive a
     # killed run do not hold it. The handle stays open, since it goes with it.
-    handle = os.open(os.path.join(folder, '.lock'), os.O_RDWR | os.O_CREAT)
+    file = os.path.join(folder, '.lock')
+    handle = os.open(file, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (PermissionError, BlockingIOError):
         holder = os.read(handle, 200).decode(errors='replace')
         raise UserError(
             f'another training ({holder}) is running in {folder}: wait for '
-            'its end, or give another --work-dir'
+            f'its end, or give another --work-dir; remove {file} only if that '
+            'machine is gone'
         ) from None
     except OSError as error:  # Of a file system without locks.
         warnings.warn(

@@ -61,6 +61,10 @@ def test_train_resume_and_test(config, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert 'resumed' in result.stdout + result.stderr
+    assert (
+        'train_cfg.max_iters is 2 in the checkpoint and 3 in the config'
+        in (result.stdout + result.stderr)
+    )
     assert (tmp_path / 'work' / 'iter_3.pth').is_file()
 
     result = run(

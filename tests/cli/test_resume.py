@@ -225,13 +225,18 @@ def test_an_open_seed_is_that_of_the_checkpoint(
 
 
 @pytest.mark.parametrize(
-    'out_dir,folder', [('out', 'out/run'), ('work/run', 'work/run')]
+    'out_dir,folder',
+    [
+        ('{}/out', 'out/run'),
+        ('{}/work/run', 'work/run'),
+        ('s3://bucket', 'work/run'),
+    ],
 )
 def test_out_dir_of_the_hook(tmp_path, write, out_dir, folder):
     """In it, a folder of the work dir's name, but where it is that."""
     (tmp_path / folder).mkdir(parents=True)
     file = write(f'{folder}/iter_5.pth')
-    hook = dict(out_dir=str(tmp_path / out_dir))
+    hook = dict(out_dir=out_dir.format(tmp_path))
     found, _ = resumed(
         tmp_path / 'work' / 'run', default_hooks=dict(checkpoint=hook)
     )

@@ -285,7 +285,8 @@ def test_one_training_at_a_time(tmp_path):
     assert all(Path(f'/proc/{worker}').exists() for worker in workers)
     assert re.fullmatch(
         rf'another training \(process {first.pid} on .+\) is running in '
-        f'{tmp_path}: wait for its end, or give another --work-dir',
+        f'{tmp_path}: wait for its end, or give another --work-dir; remove '
+        f'{tmp_path}/.lock only if that machine is gone',
         str(error.value),
     )
 
