@@ -12,7 +12,6 @@ from .configs import (
     check_amp,
     check_evaluation,
     check_keys,
-    check_work_dir,
     enable_amp,
     load_config,
     read_config,
@@ -21,3 +20,4 @@ from .configs import (
 from .data import check_data, check_loading
 from .errors import user_errors
 from .model import check_channels, check_losses
+from .work_dir import open_work_dir

@@ -3,7 +3,6 @@
 import argparse
 import atexit
 import os
-import tempfile
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -156,16 +155,3 @@ def check_amp(cfg: Config) -> None:
             'mixed precision (--amp) needs a GPU, and none is available: '
             'train without it'
         )
-
-
-def check_work_dir(folder: str) -> None:
-    """Make the working directory, and raise unless it can be written to."""
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b'0')
-    except OSError as error:
-        raise UserError(
-            f'nothing can be written to the work dir {folder} '
-            f'({error.strerror}): free some space, or give another --work-dir'
-        ) from error

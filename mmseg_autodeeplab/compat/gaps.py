@@ -23,6 +23,7 @@ from mmengine.runner import checkpoint
 from mmengine.utils import dl_utils, package_utils
 
 from ..errors import UserError, one_line
+from ..files import check_archive
 
 
 def close_gaps():
@@ -30,8 +31,9 @@ def close_gaps():
 
     - Without compiled mmcv (mmcv-lite), names of ``mmcv.ops``, of which
       ``mmseg.models`` imports several, say what they need when they are used.
-    - Where torch loads nothing but weights by default, a local checkpoint
-      loads whole, as MMEngine always loaded it, and a downloaded one does not.
+    - A local checkpoint loads whole, as MMEngine always loaded it, if its
+      checksums, at which torch does not look, are right. Where torch loads
+      nothing but weights by default, that is all a downloaded one may hold.
     - ``mmseg::`` bases of configs are found without ``pkg_resources``.
     """
     _stub_missing_ops()
@@ -89,7 +91,7 @@ def _stub_missing_ops():
         sys.meta_path.insert(0, _OpsFinder())
 
 
-# Checkpoints under torch>=2.6
+# Checkpoints
 
 
 def load_from_local(filename, map_location):
@@ -101,6 +103,7 @@ def load_from_local(filename, map_location):
     if not osp.isfile(filename):
         raise FileNotFoundError(f'{filename} can not be found.')
     try:
+        check_archive(filename)
         return torch.load(
             filename, map_location=map_location, weights_only=False
         )
@@ -127,12 +130,12 @@ def load_url(url, **kwargs):
 
 
 def _load_checkpoints_by_origin():
+    checkpoint.CheckpointLoader.register_scheme(
+        prefixes='', loader=load_from_local, force=True
+    )
     if _torch_loads_weights_only() and 'weights_only' not in inspect.getsource(
         checkpoint.load_from_local
     ):
-        checkpoint.CheckpointLoader.register_scheme(
-            prefixes='', loader=load_from_local, force=True
-        )
         checkpoint.load_url = load_url
 
 

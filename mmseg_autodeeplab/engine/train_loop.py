@@ -1,7 +1,7 @@
 """The loop of every training here: repeatable, wherever it starts."""
 
 import bisect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from mmengine.device import get_device
 from mmengine.dist import get_rank, get_world_size
@@ -11,6 +11,7 @@ from mmseg.registry import LOOPS
 from torch import nn
 
 from .randomness import ITERATION, VALIDATION, seed_everything
+from .resume import watch_resume
 from .sample_stream import SampleStream, seeded_loader
 
 
@@ -35,6 +36,7 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
         super().__init__(runner, loader, **kwargs)
         self.dataloader_iterator = SampleStream(loader)
         self.seed = loader.dataset.seed
+        watch_resume(runner)
 
     def run(self) -> nn.Module:
         """Train, from the beginning or from where a checkpoint was saved."""
@@ -68,11 +70,6 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
     def _go_on(self):
         runner, stream = self.runner, self.dataloader_iterator
         before = runner.message_hub.get_info(self.INFO_KEY, {})
-        if obstacles := list(self._obstacles(before)):
-            runner.logger.warning(
-                'The run goes on, but not exactly as if it had never '
-                f'stopped: {"; ".join(obstacles)}.'
-            )
         stream.position = before.get('position', self.iter * stream.batch_size)
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
@@ -80,8 +77,9 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
                 hook.last_ckpt = runner.message_hub.get_info('last_ckpt')
         self._validate_if_due()
 
-    def _obstacles(self, before):
-        """What keeps this resume from being exact."""
+    def obstacles(self) -> Iterator[str]:
+        """What keeps a resume of this loop from being exact."""
+        before = self.runner.message_hub.get_info(self.INFO_KEY, {})
         if not before:
             yield (
                 'the checkpoint does not tell where in the data it was, since '

@@ -16,6 +16,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, MODELS
 from tiny_config import write_config
 from torch import nn
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
 
 from mmseg_autodeeplab.cli import (
@@ -62,6 +63,10 @@ def test_train_resume_and_test(config, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert 'resumed' in result.stdout + result.stderr
+    assert (
+        'train_cfg.max_iters is 2 in the checkpoint and 3 in the config'
+        in (result.stdout + result.stderr)
+    )
     assert (tmp_path / 'work' / 'iter_3.pth').is_file()
 
     result = run(
@@ -350,21 +355,68 @@ def test_error_of_a_worker_loses_its_traceback():
         raise FileNotFoundError(text)
 
 
+FULL = 'free some space; what was written before is complete, and a training'
+DENIED = 'check who may write there, or give another path'
+PATH = 'check that path, or give another one'
+BROKEN = 'look at the disk, or at the network to it; what was written before'
+
+
+@pytest.mark.parametrize('origin', ['here', 'worker'])
 @pytest.mark.parametrize(
-    'code,sentence',
+    'name,sentence',
     [
-        (errno.ENOSPC, 'free some space; what was written before'),
-        (errno.EDQUOT, 'goes on from its last checkpoint with --resume'),
-        (errno.EACCES, 'check who may write there, or give another path'),
-        (errno.EROFS, 'check who may write there, or give another path'),
+        ('ENOSPC', FULL),
+        ('EDQUOT', FULL),
+        ('EFBIG', FULL),
+        ('EACCES', DENIED),
+        ('EPERM', DENIED),
+        ('EROFS', DENIED),
+        ('ENOTDIR', DENIED),
+        ('EISDIR', PATH),
+        ('ELOOP', PATH),
+        ('ENAMETOOLONG', PATH),
+        ('EXDEV', PATH),
+        ('EBUSY', PATH),
+        ('EIO', BROKEN),
+        ('ESTALE', BROKEN),
+        ('ENODEV', BROKEN),
+        ('ETIMEDOUT', BROKEN),
+        ('ENOTCONN', BROKEN),
+        ('EMFILE', 'allow more open files, by ulimit -n'),
+        ('ENOENT', 'check the paths in the config'),
     ],
 )
-def test_errors_of_the_file_system_are_one_sentence(code, sentence):
+def test_errors_of_the_file_system_are_one_sentence(name, sentence, origin):
+    """Those of a worker of a data loader come as text alone."""
+    code = getattr(errno, name)
     with pytest.raises(SystemExit) as error, user_errors():
-        raise OSError(code, os.strerror(code), 'a.pth')
+        try:
+            raise OSError(code, os.strerror(code), 'a.pth')
+        except OSError:
+            if origin == 'here':
+                raise
+            ExceptionWrapper(where='in DataLoader worker process 0').reraise()
     message = error.value.code
-    assert message.startswith(f'Error: [Errno {code}] {os.strerror(code)}')
-    assert ": 'a.pth': " in message and sentence in message
+    assert message.startswith(
+        f"Error: [Errno {code}] {os.strerror(code)}: 'a.pth': {sentence}"
+    )
+    assert '\n' not in message
+
+
+@pytest.mark.parametrize('tool', ['train', 'test', 'decode'])
+@pytest.mark.parametrize('kind', ['long', 'loop'])
+def test_paths_that_no_file_system_takes(failure, config, tool, kind):
+    name = config.with_name('x' * 300)
+    if kind == 'loop':
+        name = config.with_name('loop.pth')
+        name.symlink_to(name)
+    args = dict(
+        train=[config, '--work-dir', name],
+        test=[config, name],
+        decode=[name],
+    )
+    error = failure(tool, *args[tool])
+    assert str(name) in error
 
 
 @pytest.mark.parametrize(
