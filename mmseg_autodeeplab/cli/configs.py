@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser, run: bool = False) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config of a tool and override it by the tool's options."""
     cfg = read_config(args.config, args.cfg_options)
+    if cfg.get('model') and cfg.get('data_preprocessor'):
+        # As the runner does, for tools and wrappers that build the model.
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     if 'launcher' in args:
         cfg.launcher = args.launcher
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

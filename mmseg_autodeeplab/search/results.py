@@ -11,6 +11,7 @@ from mmseg.registry import HOOKS
 from ..arch import Architecture, cost_tables, expected_cost, one_hot
 from ..compat.registry import is_a
 from ..errors import UserError
+from ..models.complexity import image_channels
 from . import history
 from .gradient import ArchSearchHook
 
@@ -160,14 +161,15 @@ def latest(search: Search) -> dict[str, str]:
 def derived_cost(search: Search) -> dict[str, str]:
     """Parameters and multiply-adds of the derived network's backbone."""
     architecture = search.architecture
+    searched = search.config.model
     model = search.config.get('retrain', {}).get('model', {})
     # Or the paper's.
-    shape = _size(model) or _size(search.config.model) or (1025, 2049)
+    shape = _size(model) or _size(searched) or (1025, 2049)
     # Where the config says nothing, both have the published network's.
-    widths = {
+    widths = dict(in_channels=image_channels(searched)) | {
         key: value
         for key, value in model.get('backbone', {}).items()
-        if key in ('filter_multiplier', 'stem_channels')
+        if key in ('filter_multiplier', 'stem_channels', 'in_channels')
     }
 
     def cost(quantity):

@@ -260,10 +260,14 @@ def test_delete_replaces(search):
     assert '_delete_' not in cfg.pretty_text
 
 
-def test_another_loop(search):
-    search.retrain.train_cfg = dict(
-        _delete_=True, type='EpochBasedTrainLoop', max_epochs=3
-    )
+@pytest.mark.parametrize('word', ['_delete_', '_replace_'])
+def test_another_loop(search, word):
+    search.retrain.train_cfg = {
+        word: True,
+        'type': 'EpochBasedTrainLoop',
+        'max_epochs': 3,
+    }
+    search.retrain.train_dataloader.sampler = dict(type='DefaultSampler')
     assert retrain(search).train_cfg == dict(
         type='EpochBasedTrainLoop', max_epochs=3
     )
