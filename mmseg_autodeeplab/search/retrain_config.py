@@ -265,8 +265,10 @@ def _sentence(what):
     try:
         yield
     except Exception as error:  # A model, a loop: anyone's code.
+        ours = isinstance(error, UserError)
+        reason = str(error).rstrip('.') if ours else one_line(error)
         raise UserError(
             f'the search config gives no config to retrain, since {what} '
-            f'({one_line(error)}): mend its `retrain`, where a dict with '
+            f'({reason}): mend its `retrain`, where a dict with '
             f'{REPLACE}=True replaces what it would be merged over'
         ) from error

@@ -8,7 +8,8 @@ import torch
 from architectures import random_architecture
 from mmengine.config import Config
 from mmengine.hooks import EMAHook, EmptyCacheHook
-from mmengine.registry import init_default_scope
+from mmengine.registry import Registry, init_default_scope
+from mmseg import registry as registries
 from mmseg.registry import HOOKS, MODELS, TRANSFORMS
 
 from mmseg_autodeeplab.arch import Architecture
@@ -240,6 +241,86 @@ def test_what_is_left_out_is_named(search):
     assert 'load_from' not in left_out(search)
 
 
+def kind_of(name):
+    """The registry's own spelling of a name, and its class."""
+    for registry in vars(registries).values():
+        while isinstance(registry, Registry):
+            if name in registry.module_dict:
+                found = registry.module_dict[name]
+                return f'{registry.scope}.{name}', found
+            registry = registry.parent
+    raise KeyError(name)
+
+
+def place_of(name):
+    cls = kind_of(name)[1]
+    return f'{cls.__module__}.{cls.__qualname__}'
+
+
+SPELLINGS = dict(
+    prefix=lambda name: kind_of(name)[0],
+    place=place_of,
+    cls=lambda name: kind_of(name)[1],
+)
+
+
+def respelled(value, spell):
+    if isinstance(value, dict):
+        return {
+            # Of norms, mmcv knows short names of its own.
+            k: spell(v)
+            if k == 'type' and v not in ('BN', 'SyncBN')
+            else respelled(v, spell)
+            for k, v in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return type(value)(respelled(v, spell) for v in value)
+    return value
+
+
+@pytest.mark.parametrize('spelling', SPELLINGS)
+def test_all_spellings_of_types_give_the_same(search, spelling):
+    """Old-style names, with a scope, and as new-style configs have them."""
+    search.model.decode_head.update(sampler=OHEM, threshold=0.7)
+    search.custom_hooks += [
+        dict(type='EmptyCacheHook'),
+        dict(type='EMAHook', ema_type='SearchEMA'),
+    ]
+    search.model.auxiliary_head = dict(type='FCNHead', in_channels=8)
+    search.retrain.optim_wrapper = dict(_replace_=True, **ADAM)
+    expected, names = retrain_config(search, ARCHITECTURE)
+    other = Config(respelled(search.to_dict(), SPELLINGS[spelling]))
+    assert str(other.model.type) != 'EncoderDecoder'
+    found, found_names = retrain_config(other, ARCHITECTURE)
+    assert found.to_dict() == expected.to_dict()
+    assert found_names == names
+
+
+class OwnHook(EmptyCacheHook):
+    """Of a user's own."""
+
+
+@pytest.mark.parametrize('registered', [False, True])
+def test_a_class_of_ones_own_keeps_its_module(search, registered):
+    search.custom_hooks.append(dict(type=OwnHook))
+    if registered:
+        HOOKS.register_module(module=OwnHook)
+    try:
+        (hook,) = retrain(search).custom_hooks
+    finally:
+        HOOKS.module_dict.pop('OwnHook', None)
+    assert hook.type == f'{__name__}.OwnHook'
+
+
+def test_a_config_that_names_neither_scope_nor_imports(search):
+    """As new-style configs are."""
+    search.pop('custom_imports')
+    search.pop('default_scope')
+    cfg = retrain(search)
+    assert cfg.custom_imports.imports == ['mmseg_autodeeplab']
+    assert cfg.default_scope == 'mmseg'
+
+
 @pytest.mark.parametrize('name', ['search_camvid', 'search_cityscapes'])
 def test_nothing_of_our_searches_is_left_out(name):
     init_default_scope('mmseg')
@@ -258,6 +339,85 @@ def test_delete_replaces(search):
     )
     assert cfg.auto_scale_lr == dict(base_batch_size=8)
     assert '_delete_' not in cfg.pretty_text
+
+
+@pytest.fixture
+def inherited(tmp_path):
+    """A config that says some of `retrain` anew, as a checkpoint has it."""
+
+    def read(base, heir=''):
+        (tmp_path / 'base.py').write_text(f"""
+_base_ = [{str(DEMO)!r}]
+retrain = {base}
+""")
+        file = tmp_path / 'heir.py'
+        file.write_text(f"_base_ = ['./base.py']\n{heir}")
+        init_default_scope('mmseg')
+        return Config.fromstring(Config.fromfile(file).pretty_text, '.py')
+
+    return read
+
+
+ADAM = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=0.1))
+
+
+@pytest.mark.parametrize(
+    'heir, lr',
+    [
+        ('', 0.1),
+        ('retrain = dict(train_dataloader=dict(batch_size=2))', 0.1),
+        (
+            'retrain = dict(optim_wrapper=dict(optimizer=dict(lr=0.2)))',
+            0.2,
+        ),
+        (
+            "retrain = dict(optim_wrapper=dict(_delete_=True, _replace_=True,"
+            " type='OptimWrapper', optimizer=dict(type='Adam', lr=0.3)))",
+            0.3,
+        ),
+    ],
+)
+def test_replace_is_inherited(inherited, heir, lr):
+    # The other word is for what the demo says, and is gone before this one.
+    base = dict(optim_wrapper=dict(ADAM, _delete_=True, _replace_=True))
+    search = inherited(base, heir)
+    assert '_delete_' not in str(search.retrain.optim_wrapper)
+    cfg = retrain(search)
+    optimizer = dict(type='Adam', lr=lr)
+    assert cfg.optim_wrapper == dict(type='OptimWrapper', optimizer=optimizer)
+    assert '_replace_' not in cfg.pretty_text
+    # What is not to be replaced is merged, as ever.
+    search.retrain.optim_wrapper._replace_ = False
+    assert 'paramwise_cfg' in retrain_config_text(search)
+
+
+def retrain_config_text(search):
+    search.retrain.optim_wrapper.optimizer.update(momentum=0, type='SGD')
+    return retrain(search).pretty_text
+
+
+def test_replace_in_all_depths(search):
+    search.retrain.model = dict(
+        decode_head=dict(
+            _replace_=True,
+            type='FCNHead',
+            in_channels=8,
+            channels=4,
+            num_classes=6,
+        )
+    )
+    search.retrain.custom_hooks = [dict(type='EmptyCacheHook', _replace_=True)]
+    cfg = retrain(search)
+    assert set(cfg.model.decode_head) == {
+        'type',
+        'in_channels',
+        'channels',
+        'num_classes',
+    }
+    assert '_replace_' not in cfg.pretty_text
+    # A whole config, too.
+    search.retrain = dict(cfg.to_dict(), _replace_=True)
+    assert retrain(search).to_dict() == cfg.to_dict()
 
 
 @pytest.mark.parametrize('word', ['_delete_', '_replace_'])
@@ -281,7 +441,7 @@ def test_another_loop(search, word):
             dict(train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=3)),
             'train_cfg cannot be built',
         ),
-        (dict(train_cfg=dict(type='NoLoop')), 'NoLoop is not among loops'),
+        (dict(train_cfg=dict(type='NoLoop')), 'NoLoop is not registered'),
         (
             dict(model=dict(decode_head=dict(type='FCNHead'))),
             'model cannot be built',
@@ -291,13 +451,50 @@ def test_another_loop(search, word):
             'model cannot be built',
         ),
         (dict(model=3), 'cannot be'),
+        (3, 'cannot be merged'),
+        # Merged, it keeps the momentum of SGD.
+        (
+            dict(optim_wrapper=dict(optimizer=dict(type='Adam'))),
+            'optim_wrapper cannot be built',
+        ),
+        (
+            dict(optim_wrapper=dict(type='AmpOptimWrapper', no_such=1)),
+            'optim_wrapper cannot be built',
+        ),
+        (
+            dict(param_scheduler=[dict(type='PolyLR', gamma=1)]),
+            'param_scheduler cannot be built',
+        ),
+        (dict(custom_hooks=[dict(type='EMAHok')]), 'a hook cannot be'),
+        (
+            dict(default_hooks=dict(logger=dict(intervall=3))),
+            'a hook cannot be',
+        ),
+        (dict(val_cfg=dict(fp17=True)), 'val_cfg cannot be built'),
+        (
+            dict(train_cfg=dict(_replace_=True, max_iters=3)),
+            'train_cfg cannot be built',
+        ),
+        (
+            dict(train_cfg=dict(_replace_=True, by_epoch=True, max_epochs=3)),
+            'InfiniteSampler, which never ends',
+        ),
+        (
+            dict(val_dataloader=dict(sampler=dict(type='InfiniteSampler'))),
+            'DefaultSampler',
+        ),
+        (dict(_replace_=True, model=dict()), 'cannot be'),
         (dict(model=dict(backbone=dict(norm_cfg=dict(type='No')))), 'model'),
     ],
 )
 def test_mistakes_in_retrain_are_one_sentence(search, changes, reason):
     search.retrain.pop('model', None)
     search.retrain.pop('optim_wrapper', None)
-    search.retrain.update(changes)
+    if isinstance(changes, dict):
+        for key, value in changes.items():
+            search.retrain[key] = value
+    else:
+        search.retrain = changes
     with pytest.raises(UserError) as error:
         retrain(search)
     text = str(error.value)
