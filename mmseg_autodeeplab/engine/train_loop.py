@@ -144,7 +144,9 @@ def check_ends(cfg: Config, *parts: str) -> None:
     """
     for part in parts:
         loop = cfg.get(f'{part}_cfg')
-        sampler = _endless((cfg.get(f'{part}_dataloader') or {}).get('sampler'))
+        sampler = _endless(
+            (cfg.get(f'{part}_dataloader') or {}).get('sampler')
+        )
         if loop is None or sampler is None:
             continue
         kind = loop_class(part, loop)

@@ -371,7 +371,7 @@ ADAM = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=0.1))
             0.2,
         ),
         (
-            "retrain = dict(optim_wrapper=dict(_delete_=True, _replace_=True,"
+            'retrain = dict(optim_wrapper=dict(_delete_=True, _replace_=True,'
             " type='OptimWrapper', optimizer=dict(type='Adam', lr=0.3)))",
             0.3,
         ),
