@@ -144,9 +144,8 @@ def check_ends(cfg: Config, *parts: str) -> None:
     """
     for part in parts:
         loop = cfg.get(f'{part}_cfg')
-        sampler = _endless(
-            (cfg.get(f'{part}_dataloader') or {}).get('sampler')
-        )
+        loader = cfg.get(f'{part}_dataloader') or {}
+        sampler = _endless(loader.get('sampler'))
         if loop is None or sampler is None:
             continue
         kind = loop_class(part, loop)

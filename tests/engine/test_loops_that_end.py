@@ -108,7 +108,7 @@ def test_an_end():
         (
             'train',
             'from mmengine.dataset import InfiniteSampler as Endless\n'
-            'val_dataloader = dict(val_dataloader, sampler=dict(type=Endless))',
+            'val_dataloader["sampler"] = dict(type=Endless)',
             'val',
         ),
         (
