@@ -83,10 +83,10 @@ def retrain_config(
     if is_a(DATA_SAMPLERS, loader.get('sampler'), SplitInfiniteSampler):
         loader.sampler = dict(type='InfiniteSampler', shuffle=True)
     for name, hook in (search.get('default_hooks') or {}).items():
-        if name not in cfg.default_hooks and not _is_of_search(hook):
+        if name not in cfg.default_hooks and not _goes(hook):
             cfg.default_hooks[name] = hook
     hooks = search.get('custom_hooks') or []
-    cfg.custom_hooks = [hook for hook in hooks if not _is_of_search(hook)]
+    cfg.custom_hooks = [hook for hook in hooks if not _goes(hook)]
     cfg.model = NETWORKS[type(architecture)](search, architecture)
     left_out = _left_out(search, cfg)
     with _sentence('retrain cannot be merged over the rest'):
@@ -106,9 +106,14 @@ def _base(kind, name):
 
 
 def _is_of_search(hook):
+    return bool(hook) and getattr(
+        resolve(HOOKS, hook.get('type')), 'of_search', False
+    )
+
+
+def _goes(hook):
     """EMAHook, too: it has the averages of a supernet there."""
-    kind = resolve(HOOKS, hook['type']) if hook else None
-    return is_a(HOOKS, hook, EMAHook) or getattr(kind, 'of_search', False)
+    return _is_of_search(hook) or is_a(HOOKS, hook, EMAHook)
 
 
 def _autodeeplab(search, architecture):
@@ -139,6 +144,10 @@ def _left_out(search, cfg):
     if search.get('resume'):
         search.pop('load_from', None)  # Its own checkpoint.
     given = {key: search[key] for key in LEFT_OUT if key in search}
+    hooks = (search.get('default_hooks') or {}).items()
+    given['default_hooks'] = {
+        name: hook for name, hook in hooks if not _is_of_search(hook)
+    }
     usual = dict(
         _base('schedules', 'search'),
         model=_base('models', 'autodeeplab_supernet').model,

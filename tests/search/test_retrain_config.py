@@ -169,7 +169,15 @@ def test_hooks_of_a_search_are_known_by_their_class(search, name, ema):
         dict(type='SearchVisualizationHook', interval=3),
         dict(type=EmptyCacheHook, priority='LOW'),
     ]
+    search.default_hooks.pictures = dict(type='SearchVisualizationHook')
+    search.default_hooks.search = dict(type=name, begin=3)
+    search.default_hooks.averages = dict(type=ema)
+    assert left_out(search) == [
+        'default_hooks.averages',
+        'custom_hooks.1 (EMAHook)',
+    ]
     cfg = retrain(search)
+    assert {'search', 'pictures', 'averages'}.isdisjoint(cfg.default_hooks)
     (hook,) = cfg.custom_hooks
     assert HOOKS.get(hook.type) is EmptyCacheHook
     assert hook.priority == 'LOW'
