@@ -1,9 +1,11 @@
 """Files that are complete or absent."""
 
+import errno
 import os
+import stat
 import uuid
 from contextlib import suppress
-from typing import Union
+from typing import TextIO, Union
 
 
 def write_atomically(file: str, content: Union[str, bytes]) -> None:
@@ -32,3 +34,15 @@ def write_atomically(file: str, content: Union[str, bytes]) -> None:
         if isinstance(error, OSError):
             error.filename = file
         raise
+
+
+def open_text(file: str, errors: str = 'strict') -> TextIO:
+    """Open a file to read it as UTF-8.
+
+    Raises:
+        OSError: It cannot be read, or would keep who reads it waiting.
+    """
+    mode = os.stat(file).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, 'Not a regular file', file)
+    return open(file, encoding='utf-8', errors=errors)

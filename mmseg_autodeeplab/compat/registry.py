@@ -1,11 +1,14 @@
 """What a type in a config stands for."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Optional
+from unittest import mock
 
+import mmengine.registry
 from mmengine.registry import Registry
-from mmseg import registry as of_mmseg
 
-REGISTRIES = [x for x in vars(of_mmseg).values() if isinstance(x, Registry)]
 # What is there wherever a config of ours runs.
 IMPORTED = ('mmcv', 'mmengine', 'mmseg', 'mmseg_autodeeplab', 'torch')
 
@@ -50,8 +53,8 @@ def named(value: Any) -> Any:
 def _name(kind):
     if isinstance(kind, str) and '.' not in kind:
         return kind
-    for registry in REGISTRIES:
-        found = resolve(registry, kind)
+    for registry in registries():
+        found = resolve(registry, kind) if registry.scope == 'mmseg' else None
         if not isinstance(found, type) or _top(found) not in IMPORTED:
             continue
         if resolve(registry, found.__name__) is found:
@@ -63,3 +66,53 @@ def _name(kind):
 
 def _top(cls):
     return cls.__module__.partition('.')[0]
+
+
+def registries_of(name: str) -> set[str]:
+    """Names of the registries that know a type, none if it is unknown.
+
+    Nothing is imported by it, unlike by ``Registry.get``: it is a registered
+    name, or that of a registered object in a module that is imported already.
+    """
+    found = list(registries())
+    scope, _, key = name.partition('.')
+    if scope not in {registry.scope for registry in found}:
+        key = name
+    module, _, attribute = name.rpartition('.')
+    value = getattr(sys.modules.get(module), '__dict__', {}).get(attribute)
+    return {
+        registry.root.name
+        for registry in found
+        if key in registry.module_dict
+        or any(value is known for known in registry.module_dict.values())
+    }
+
+
+def registries() -> Iterator[Registry]:
+    """Go through all of MMEngine and of what extends it, filled."""
+    found = list(vars(mmengine.registry).values())
+    for registry in found:  # It grows.
+        if isinstance(registry, Registry):
+            registry.import_from_location()
+            found += registry.children.values()
+            yield registry
+
+
+@contextmanager
+def known_types_only() -> Iterator[None]:
+    """Have registries give what they know, and import nothing by its name.
+
+    ``Registry.get`` takes any dotted name for that of a Python object, and
+    what it finds is called with the arguments of the config.
+    """
+    get = Registry.get
+    with mock.patch.object(
+        Registry,
+        'get',
+        lambda registry, name: (
+            get(registry, name)
+            if registry.root.name in registries_of(name)
+            else None
+        ),
+    ):
+        yield
