@@ -44,7 +44,8 @@ LEFT_OUT = """
     model_wrapper_cfg sync_bn
 """.split()
 OWN = """
-    backbone in_channels channels norm_cfg optimizer max_iters val_interval
+    num_layers num_blocks filter_multiplier stem_channels form
+    partial_channels in_channels channels optimizer max_iters val_interval
     interval
 """.split()
 

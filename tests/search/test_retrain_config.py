@@ -230,13 +230,18 @@ def test_what_is_left_out_is_named(search):
     assert left_out(search) == []
     search.model.auxiliary_head = dict(type='FCNHead', in_channels=8)
     search.model.decode_head.dropout_ratio = 0.3
+    search.model.decode_head.norm_cfg = dict(type='GN', num_groups=2)
+    search.model.backbone.update(with_cp=True, form='reference')
     search.optim_wrapper.update(type='AmpOptimWrapper', accumulative_counts=2)
     search.default_hooks.logger.log_metric_by_epoch = True
     search.custom_hooks.append(dict(type='EMAHook', ema_type='SearchEMA'))
     search.load_from = 'coco.pth'
     search.img_scale = (96, 96)  # a variable sets nothing
     assert left_out(search) == [
+        'model.backbone.with_cp',
         'model.decode_head.dropout_ratio',
+        'model.decode_head.norm_cfg.type',
+        'model.decode_head.norm_cfg.num_groups',
         'model.auxiliary_head',
         'optim_wrapper.type',
         'optim_wrapper.accumulative_counts',
