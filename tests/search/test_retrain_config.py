@@ -1,6 +1,7 @@
 """The config of a search becomes that of a retraining, by meaning."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from mmseg_autodeeplab.search.gradient import ArchSearchHook
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
+DOCS = (ROOT / 'docs/user_guides/decode_and_retrain.md').read_text()
 ARCHITECTURE = random_architecture(2, 4, 0)
 OHEM = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100)
 
@@ -78,6 +80,36 @@ def test_four_channels_ohem_and_a_threshold(search, tmp_path):
     data = dict(inputs=[torch.zeros(4, 96, 96, dtype=torch.uint8)] * 2)
     found = model.data_preprocessor(data, False)['inputs']
     assert found.shape[1] == 4
+
+
+def test_the_docs_tell_what_is_carried_over(search):
+    of_head = re.search(r'of the head: (.*?) \|', DOCS)[1]
+    names = re.findall(r'`(\w+)`', of_head)
+    values = dict(num_classes=2, out_channels=1, threshold=0.7, sampler=OHEM)
+    loss = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    values.update(ignore_index=254, loss_decode=loss)
+    assert sorted(names) == sorted(values)
+    for key, value in dict(values, align_corners=False).items():
+        search.model.decode_head[key] = value
+    head = retrain(search).model.decode_head
+    assert {name: head[name] for name in names} == values
+    assert head.align_corners
+
+
+def test_the_docs_tell_what_retrain_can_say(search, tmp_path):
+    blocks = re.findall(r'```python\n(retrain = .*?)```', DOCS, re.S)
+    assert len(blocks) == 2
+    found = []
+    for block in blocks:
+        (tmp_path / 'block.py').write_text(block)
+        search.retrain = Config.fromfile(tmp_path / 'block.py').retrain
+        found.append(retrain(search))
+    assert found[0].train_cfg.max_iters == 80000
+    assert found[0].optim_wrapper.optimizer.momentum == 0.9
+    assert found[1].train_cfg == dict(
+        type='EpochBasedTrainLoop', max_epochs=100
+    )
+    assert found[1].optim_wrapper.optimizer == dict(type='AdamW', lr=0.001)
 
 
 @pytest.mark.parametrize('seed', range(6))
