@@ -175,6 +175,9 @@ def _is_known(key, value, scopes):
         names = value.get('imports') if isinstance(value, dict) else value
         names = names if isinstance(names, list) else [names or PACKAGE]
         return all(str(n).split('.')[0] == PACKAGE for n in names)
+    if key == 'class_weight' and isinstance(value, str):
+        # MMSegmentation loads pickles and all of YAML as well.
+        return value.endswith(('.npy', '.json'))
     # MMEngine and MMCV make types of these.
     if key in ('constructor', 'padding_mode') or key.endswith('_type'):
         return '.' not in str(value) or bool(registries_of(str(value)))

@@ -12,6 +12,7 @@ from mmseg.registry import HOOKS
 from ..arch import Architecture, cost_tables, expected_cost, one_hot
 from ..compat.registry import is_a, known_types_only
 from ..errors import UserError
+from ..models.complexity import image_channels
 from . import history
 from .config_text import look_up, read_config_file
 from .gradient import ArchSearchHook
@@ -190,14 +191,15 @@ def latest(search: Search) -> dict[str, str]:
 def derived_cost(search: Search) -> dict[str, str]:
     """Parameters and multiply-adds of the derived network's backbone."""
     architecture = search.architecture
+    searched = search.config.model
     model = search.config.get('retrain', {}).get('model', {})
     # Or the paper's.
-    shape = _size(model) or _size(search.config.model) or (1025, 2049)
+    shape = _size(model) or _size(searched) or (1025, 2049)
     # Where the config says nothing, both have the published network's.
-    widths = {
+    widths = dict(in_channels=image_channels(searched)) | {
         key: value
         for key, value in model.get('backbone', {}).items()
-        if key in ('filter_multiplier', 'stem_channels')
+        if key in ('filter_multiplier', 'stem_channels', 'in_channels')
     }
 
     def cost(quantity):
