@@ -72,6 +72,18 @@ def retrain_config(
             f'there is no network for a {type(architecture).__name__}: give '
             f'one of {", ".join(kind.__name__ for kind in NETWORKS)}'
         )
+    try:
+        return _retrain_config(search, architecture)
+    except UserError:
+        raise
+    except Exception as error:  # Lists for dicts, numbers for lists.
+        raise UserError(
+            f'the search config gives no config to retrain ({one_line(error)})'
+            ': one of its values is of another kind than a search has'
+        ) from error
+
+
+def _retrain_config(search, architecture):
     search = Config(named(search.to_dict()))
     cfg = _base('schedules', 'retrain')
     cfg.pop('max_iters')
