@@ -54,18 +54,18 @@ def _name(kind):
     if isinstance(kind, str) and '.' not in kind:
         return kind
     for registry in registries():
-        found = resolve(registry, kind) if registry.scope == 'mmseg' else None
-        if not isinstance(found, type) or _top(found) not in IMPORTED:
+        if registry.scope != 'mmseg':
             continue
-        if resolve(registry, found.__name__) is found:
-            return found.__name__
+        found = resolve(registry, kind)
+        top = getattr(found, '__module__', '').partition('.')[0]
+        known = {**registry.parent.module_dict, **registry.module_dict}
+        names = [name for name, value in known.items() if value is found]
+        if names and top in IMPORTED:
+            # Some have several names, as norms have.
+            return min(names, key=lambda name: name != found.__name__)
     if isinstance(kind, type):
         return f'{kind.__module__}.{kind.__qualname__}'
     return kind
-
-
-def _top(cls):
-    return cls.__module__.partition('.')[0]
 
 
 def registries_of(name: str) -> set[str]:

@@ -11,6 +11,7 @@ from mmengine.logging import MMLogger
 from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
 from mmseg.registry import (
     DATA_SAMPLERS,
+    DATASETS,
     HOOKS,
     MODELS,
     OPTIM_WRAPPERS,
@@ -230,14 +231,18 @@ def _complete_and_check(cfg):
             given = dict(optimizer=wrapper, epoch_length=1)
             PARAM_SCHEDULERS.build(scheduler, default_args=given)
     for part, others in dict(train=2, val=3, test=3).items():
+        if part != 'train' and cfg[f'{part}_dataloader'] is None:
+            continue
+        with _sentence(f'{part}_dataloader cannot be built'):
+            dataset = cfg[f'{part}_dataloader'].dataset
+            _bind(resolve(DATASETS, dataset.type), dataset, 'type')
         with _sentence(f'{part}_cfg cannot be built'):
-            if cfg[f'{part}_cfg'] is not None:
-                # After the runner, the loader and the evaluator.
-                _bind_loop(part, cfg[f'{part}_cfg'], [None] * others)
+            # After the runner, the loader and the evaluator.
+            _bind_loop(part, cfg[f'{part}_cfg'], [None] * others)
     with _sentence('a loop would not end'):
         check_ends(cfg, 'train', 'val', 'test')
-    for hook in [*cfg.default_hooks.values(), *cfg.custom_hooks]:
-        with _sentence('a hook cannot be built'):
+    with _sentence('a hook cannot be built'):
+        for hook in [*cfg.default_hooks.values(), *(cfg.custom_hooks or [])]:
             if hook is not None:  # One that is switched off.
                 _bind(resolve(HOOKS, hook['type']), hook, 'type', 'priority')
 
@@ -278,6 +283,7 @@ def _bind(kind, cfg, *own, others=()):
     """See that a class takes arguments, but for what is the runner's own."""
     if kind is None:
         raise KeyError(f'{cfg.get("type")} is not registered')
+    own = (*own, '_scope_')
     arguments = {key: value for key, value in cfg.items() if key not in own}
     inspect.signature(kind).bind(*others, **arguments)
 

@@ -312,10 +312,7 @@ SPELLINGS = dict(
 def respelled(value, spell):
     if isinstance(value, dict):
         return {
-            # Of norms, mmcv knows short names of its own.
-            k: spell(v)
-            if k == 'type' and v not in ('BN', 'SyncBN')
-            else respelled(v, spell)
+            k: spell(v) if k == 'type' else respelled(v, spell)
             for k, v in value.items()
         }
     if isinstance(value, (list, tuple)):
@@ -515,6 +512,22 @@ def test_another_loop(search, word):
             dict(default_hooks=dict(logger=dict(intervall=3))),
             'a hook cannot be',
         ),
+        (dict(custom_hooks=3), 'a hook cannot be'),
+        (dict(default_hooks=None), 'a hook cannot be'),
+        (dict(default_hooks=dict(logger=dict(_replace_=True))), 'a hook'),
+        (dict(param_scheduler=3), 'param_scheduler cannot be'),
+        (dict(train_dataloader=None), 'train_dataloader cannot be'),
+        (dict(train_dataloader=3), 'train_dataloader cannot be'),
+        (dict(val_dataloader=3), 'cannot be'),
+        (
+            dict(
+                test_dataloader=dict(
+                    dataset=dict(_replace_=True, type='RepeatDataset', times=2)
+                )
+            ),
+            'test_dataloader cannot be',
+        ),
+        (dict(train_cfg=None), 'train_cfg cannot be built'),
         (dict(val_cfg=dict(fp17=True)), 'val_cfg cannot be built'),
         (
             dict(train_cfg=dict(_replace_=True, max_iters=3)),

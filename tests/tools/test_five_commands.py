@@ -49,6 +49,7 @@ from mmengine.optim import OptimWrapper
 from mmseg.models import CrossEntropyLoss, EncoderDecoder, SegDataPreProcessor
 from mmseg.structures import OHEMPixelSampler
 from mmseg.visualization import SegLocalVisualizer
+from torch.nn import BatchNorm2d
 from torch.optim import SGD, Adam
 
 from mmseg_autodeeplab.engine import SeededIterBasedTrainLoop
@@ -70,7 +71,7 @@ model = dict(
     decode_head=dict(
         type=AutoDeepLabSearchHead, in_channels=[2, 4, 8, 16], num_classes=2,
         out_channels=1, threshold=0.7, dropout_ratio=0, align_corners=True,
-        norm_cfg=dict(type='BN', affine=False),
+        norm_cfg=dict(type=BatchNorm2d, affine=False),
         sampler=dict(type=OHEMPixelSampler, min_kept=500),
         loss_decode=dict(type=CrossEntropyLoss, use_sigmoid=True)),
     test_cfg=dict(mode='whole'))
