@@ -74,16 +74,14 @@ def registries_of(name: str) -> set[str]:
     Nothing is imported by it, unlike by ``Registry.get``: it is a registered
     name, or that of a registered object in a module that is imported already.
     """
-    found = list(registries())
     scope, _, key = name.partition('.')
-    if scope not in {registry.scope for registry in found}:
-        key = name
     module, _, attribute = name.rpartition('.')
     value = getattr(sys.modules.get(module), '__dict__', {}).get(attribute)
     return {
         registry.root.name
-        for registry in found
-        if key in registry.module_dict
+        for registry in registries()
+        if name in registry.module_dict
+        or (scope == registry.scope and key in registry.module_dict)
         or any(value is known for known in registry.module_dict.values())
     }
 
