@@ -1,13 +1,15 @@
 """Files and archives that are whole, and JSON that everybody reads."""
 
+import errno
 import json
 import math
 import os
+import stat
 import uuid
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Union
+from typing import Any, TextIO, Union
 
 
 def write_atomically(file: str, content: Union[str, bytes]) -> None:
@@ -86,3 +88,15 @@ def check_archive(file: str) -> None:
                     broken = record.filename
     if broken:
         raise zipfile.BadZipFile(f'{broken} is not what was written')
+
+
+def open_text(file: str, errors: str = 'strict') -> TextIO:
+    """Open a file to read it as UTF-8.
+
+    Raises:
+        OSError: It cannot be read, or would keep who reads it waiting.
+    """
+    mode = os.stat(file).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, 'Not a regular file', file)
+    return open(file, encoding='utf-8', errors=errors)

@@ -5,7 +5,7 @@ import argparse
 from mmengine.runner import Runner
 
 from mmseg_autodeeplab import cli
-from mmseg_autodeeplab.engine import watch_resume
+from mmseg_autodeeplab.engine import check_ends, watch_resume
 
 
 def parse_args():
@@ -29,6 +29,7 @@ def main():
     cfg = cli.load_config(args)
     cli.check_keys(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     cli.check_evaluation(cfg)
+    check_ends(cfg, 'train', 'val')
     if args.amp:
         cli.enable_amp(cfg.optim_wrapper)
     cli.check_amp(cfg)

@@ -1,7 +1,6 @@
 """What the command line tools share: options, configs, checks, errors."""
 
 from .checkpoints import (
-    check_search,
     check_weights,
     read_architecture,
     read_checkpoint,

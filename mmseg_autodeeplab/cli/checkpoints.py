@@ -3,7 +3,6 @@
 import datetime
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -13,6 +12,8 @@ from torch import nn
 
 from ..arch import Architecture, decode
 from ..errors import UserError, one_line
+from ..search import config_text
+from .configs import read_config
 
 # What every search has.
 KEYS = ('model.backbone', 'model.decode_head', 'train_dataloader.dataset')
@@ -183,13 +184,20 @@ def resume_latest(cfg: Config) -> tuple[dict, list[str]]:
     return {}, notices
 
 
-def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
+def read_architecture(
+    file: str, config: Optional[str] = None
+) -> tuple[Architecture, Optional[Config]]:
     """Read an ``architecture.json``, or decode a checkpoint of a search.
 
-    The checkpoint has the config of its search as well, which is returned.
+    Returned with it is the config of a search: the file ``config``, which is
+    run, or that of the checkpoint, which is read and never run.
     """
+    search = None
+    if config:
+        search = read_config(config)
+        _check_search(search, f'the config {config}')
     if file.endswith('.json'):
-        return Architecture.load(file), None
+        return Architecture.load(file), search
     checkpoint = read_checkpoint(file)
     try:
         alphas, betas = (
@@ -197,16 +205,21 @@ def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
             for name in ('alphas', 'betas')
         )
         iteration = int(checkpoint['meta']['iter'])
-        # Config.fromstring would leave a file behind where the text is broken.
-        with tempfile.TemporaryDirectory() as folder:
-            text = Path(folder, 'search.py')
-            text.write_text(checkpoint['meta']['cfg'], encoding='utf-8')
-            cfg = Config.fromfile(text)
-        check_search(cfg, 'its config')
-    except Exception as error:  # Anything may stand there: a config is code.
+        text = str(checkpoint['meta']['cfg'])
+    except Exception as error:  # Anything may stand there.
         raise UserError(
             f'{file} is not the checkpoint of a search ({one_line(error)}); '
             'give an iter_*.pth that tools/train.py wrote with a search config'
+        ) from error
+    try:
+        if search is None:
+            search = config_text.read_config(text, 'its config')
+            _check_search(search, 'its config')
+            config_text.check_names(search, 'its config')
+    except UserError as error:
+        raise UserError(
+            f'{file}: {error}; give the config that the search was started '
+            'with by --config, if you trust it'
         ) from error
     try:
         architecture = decode(alphas, betas)
@@ -215,18 +228,12 @@ def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
     now = datetime.datetime.now().isoformat(timespec='seconds')
     return architecture.with_provenance(
         checkpoint=Path(file).name, iteration=iteration, date=now
-    ), cfg
+    ), search
 
 
-def check_search(cfg: Config, name: Optional[str] = None) -> None:
-    """Raise a :class:`UserError` where a config is not that of a search."""
+def _check_search(cfg, name):
     for key in KEYS:
-        value = cfg
-        for part in key.split('.'):
-            value = value.get(part) if hasattr(value, 'get') else None
-        if not isinstance(value, dict):
+        if not isinstance(config_text.look_up(cfg, key), dict):
             raise UserError(
-                f'{name or cfg.filename} is not the config of a search, since '
-                f'it has no {key}; give the config that the search was '
-                'started with.'
+                f'{name} is not the config of a search, since it has no {key}'
             )

@@ -2,14 +2,25 @@
 
 import bisect
 from collections.abc import Iterator, Mapping
+from typing import Any, Optional
 
+from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import IterBasedTrainLoop, Runner
-from mmseg.registry import LOOPS
+from mmengine.runner import (
+    EpochBasedTrainLoop,
+    IterBasedTrainLoop,
+    Runner,
+    TestLoop,
+    ValLoop,
+)
+from mmseg.registry import DATA_SAMPLERS, LOOPS
 from torch import nn
 
+from ..compat.registry import resolve
+from ..errors import UserError
 from .randomness import ITERATION, VALIDATION, seed_everything
 from .resume import watch_resume
 from .sample_stream import SampleStream, seeded_loader
@@ -108,3 +119,53 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
         if is_due and self.runner.val_loop is not None:
             seed_everything(self.seed, VALIDATION, get_rank(), self.iter)
             self.runner.val_loop.run()
+
+
+def loop_class(part: str, cfg: Mapping) -> Optional[type]:
+    """The class that the runner takes for a loop; None if it knows none.
+
+    The part is ``'train'``, ``'val'`` or ``'test'``.
+    """
+    if 'type' in cfg:
+        return resolve(LOOPS, cfg['type'])
+    if part != 'train':
+        return dict(val=ValLoop, test=TestLoop)[part]
+    loops = {True: EpochBasedTrainLoop, False: IterBasedTrainLoop}
+    return loops.get(cfg.get('by_epoch'))
+
+
+def check_ends(cfg: Config, *parts: str) -> None:
+    """Raise a :class:`UserError` where a loop would never end.
+
+    Epochs, validations and tests end with the samples, so that only a loop of
+    iterations may have an ``InfiniteSampler``. Parts are as above.
+    """
+    for part in parts:
+        loop = cfg.get(f'{part}_cfg')
+        loader = cfg.get(f'{part}_dataloader') or {}
+        sampler = _endless(loader.get('sampler'))
+        if loop is None or sampler is None:
+            continue
+        kind = loop_class(part, loop)
+        if _is(kind, EpochBasedTrainLoop, ValLoop, TestLoop):
+            or_else = ', or train_cfg to a loop of iterations'
+            raise UserError(
+                f'{part}_cfg has the loop {kind.__name__}, which ends with '
+                f'the samples, but {part}_dataloader has the sampler '
+                f'{sampler.__name__}, which never ends: set the sampler to '
+                f"dict(type='DefaultSampler')"
+                f'{or_else if part == "train" else ""}'
+            )
+
+
+def _endless(sampler: Any) -> Optional[type]:
+    while hasattr(sampler, 'get'):
+        kind = resolve(DATA_SAMPLERS, sampler.get('type'))
+        if _is(kind, InfiniteSampler):
+            return kind
+        sampler = sampler.get('sampler')  # One around another.
+    return None
+
+
+def _is(kind: Any, *classes: type) -> bool:
+    return isinstance(kind, type) and issubclass(kind, classes)

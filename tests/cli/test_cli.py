@@ -1,3 +1,4 @@
+import argparse
 import errno
 import os
 import signal
@@ -20,6 +21,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
 
 from mmseg_autodeeplab.cli import (
+    add_arguments,
     enable_amp,
     read_config,
     start_processes,
@@ -118,6 +120,44 @@ def test_broken_override(failure, config):
         'train_pipeline.7.type=Resize',
     )
     assert 'cannot read the config' in error
+
+
+@pytest.mark.parametrize(
+    'text, value',
+    [
+        ('a b', 'a b'),
+        ('"a  b"', 'a  b'),
+        (' a b ', 'a b'),
+        ('/my data (1)/camvid', '/my data (1)/camvid'),
+        (r'C:\My Documents\data', r'C:\My Documents\data'),
+        ('a=b c=d', 'a=b c=d'),
+        ('it is [a b] c', 'it is [a b] c'),
+        ('[a b, c d]', ['a b', 'c d']),
+        ('a b , c', ['a b', 'c']),
+        ('( a b, "c d" )', ('a b', 'c d')),
+        ('[(a b, 1) , [2, c  d]]', [('a b', 1), [2, 'c  d']]),
+        # As MMEngine has them.
+        ('[(1, 2), (3, 4)]', [(1, 2), (3, 4)]),
+        ('0.5, None, true', [0.5, None, True]),
+        (' 3 ', 3),
+        ('[]', []),
+        ('', ''),
+    ],
+)
+def test_spaces_in_an_option(text, value):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = ['--cfg-options', 'x=1', f'a.b={text}']
+    args = parser.parse_args(['config.py', *options])
+    assert args.cfg_options == {'x': 1, 'a.b': value}
+
+
+def test_an_option_that_cannot_be_read(run_tool, config, capsys):
+    for option in ('resume', 'model.x=[(1,2]'):
+        with pytest.raises(SystemExit) as error:
+            run_tool('train', config, '--cfg-options', option)
+        assert error.value.code == 2
+        assert f'{option} is not KEY=VALUE' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

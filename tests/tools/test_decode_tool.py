@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import pickle
 import shlex
 from pathlib import Path
 
@@ -287,6 +288,7 @@ def test_a_loop_that_counts_epochs(
     search.retrain.train_cfg = dict(
         _delete_=True, type='EpochBasedTrainLoop', max_epochs=3
     )
+    search.retrain.train_dataloader.sampler = dict(type='DefaultSampler')
     search.retrain.default_hooks.checkpoint.by_epoch = by_epoch
     run_tool('decode', random_checkpoint(tmp_path, search))
     last = capsys.readouterr().out.splitlines()[-1]
@@ -363,6 +365,37 @@ def another_loop(tmp_path):
     return random_checkpoint(tmp_path, search)
 
 
+def endless(tmp_path):
+    search = Config.fromfile(DEMO)
+    search.retrain.train_cfg = dict(
+        _replace_=True, type='mmengine.EpochBasedTrainLoop', max_epochs=3
+    )
+    return random_checkpoint(tmp_path, search)
+
+
+def another_optimizer(tmp_path):
+    """Merged over that of the schedule, it keeps the momentum."""
+    search = Config.fromfile(DEMO)
+    search.retrain.optim_wrapper = dict(optimizer=dict(type='Adam'))
+    return random_checkpoint(tmp_path, search)
+
+
+class Canary:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder / 'executed'),)
+
+
+def pickled_weights(tmp_path):
+    """MMSegmentation would load them when the loss is built."""
+    search, file = Config.fromfile(DEMO), tmp_path / 'weights.pkl'
+    file.write_bytes(pickle.dumps(Canary(tmp_path)))
+    search.model.decode_head.loss_decode.class_weight = str(file)
+    return random_checkpoint(tmp_path, search)
+
+
 def no_architecture(tmp_path):
     file = tmp_path / 'architecture.json'
     file.write_text('{}')
@@ -380,6 +413,9 @@ def no_architecture(tmp_path):
         (bare_weights, 'holds a list where a dict should be'),
         (diverged, 'not finite'),
         (another_loop, 'train_cfg cannot be built'),
+        (endless, 'InfiniteSampler, which never ends'),
+        (another_optimizer, 'optim_wrapper cannot be built'),
+        (pickled_weights, 'which is not known here'),
         (no_architecture, 'schema is missing'),
         (lambda tmp_path: tmp_path / 'none.json', 'No such file'),
     ],

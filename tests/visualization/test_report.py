@@ -17,13 +17,33 @@ from mmseg_autodeeplab.arch import (
     transition_mask,
 )
 from mmseg_autodeeplab.search.history import append_record, count_changes
-from mmseg_autodeeplab.search.results import read_search
+from mmseg_autodeeplab.search.results import derived_cost, read_search
 from mmseg_autodeeplab.visualization.report import render_report
 
 
 def element(page, tag, name):
     pattern = rf'<{tag}[^>]*id="{name}"[^>]*>(.*?)</{tag}>'
     return re.search(pattern, page, re.DOTALL).group(1)
+
+
+def test_the_network_of_four_channels(search_dir):
+    search = read_search(str(search_dir))
+    search.config.model.backbone.in_channels = 4
+    backbone = MODELS.build(
+        dict(
+            type='AutoDeepLab',
+            arch=decode(*parameters(30)),
+            filter_multiplier=16,
+            in_channels=4,
+        )
+    )
+    count = sum(p.numel() for p in backbone.parameters())
+    found = derived_cost(search)
+    assert found['Parameters, backbone without head'] == f'{count:,}'
+    search.config.retrain.model.backbone.in_channels = 5
+    count += 64 * 9
+    found = derived_cost(search)
+    assert found['Parameters, backbone without head'] == f'{count:,}'
 
 
 def test_numbers_of_the_page_are_those_of_the_logs(search_dir):

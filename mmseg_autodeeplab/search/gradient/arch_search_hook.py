@@ -61,6 +61,8 @@ class ArchSearchHook(Hook):
 
     # Before EMA, logger, schedulers and checkpoints of the same iteration.
     priority = 'ABOVE_NORMAL'
+    # A retraining goes without it.
+    of_search = True
 
     def __init__(
         self,
