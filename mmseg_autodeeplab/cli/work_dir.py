@@ -161,7 +161,10 @@ def _clear(folder, cfg, checkpoint, last):
     # Checkpoints first, in case that this is interrupted and resumed.
     for name in sorted(names, key=lambda name: place_of(name, hook) is None):
         os.rename(os.path.join(folder, name), aside / name)
-    return [f'What an earlier run left in {folder} is now in {aside}.']
+    what = f'What an earlier run left in {folder} is'
+    if last is not None:
+        what = 'Checkpoints beyond the one that is resumed are'
+    return [f'{what} now in {aside}.']
 
 
 def _is_of_a_run(file, cfg):

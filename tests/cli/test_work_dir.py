@@ -149,6 +149,10 @@ def test_a_resumed_run_sets_aside_what_lies_beyond(tmp_path, used):
     )
     assert 'iter_8.pth cannot be read' in left_out
     assert resuming == f'Resuming from {used}/iter_4.pth.'
+    assert notice == (
+        f'Checkpoints beyond the one that is resumed are now in '
+        f'{aside_of(used)}.'
+    )
     assert names(aside_of(used)) == [
         'best_mIoU_iter_6.pth',
         'iter_8-0123abcd.pth',

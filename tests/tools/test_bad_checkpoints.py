@@ -28,6 +28,15 @@ def half(good, file):
     file.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
 
 
+def flipped(good, file):
+    """A bit of a weight, which torch would load."""
+    content = bytearray(good.read_bytes())
+    weight = torch.load(good)['state_dict']['decode_head.conv_seg.weight']
+    content[content.index(weight.numpy().tobytes()) + 1] ^= 1
+    file.write_bytes(content)
+    torch.load(file)
+
+
 def text(good, file):
     file.write_text('<html>404</html>')
 
@@ -64,7 +73,9 @@ def commands(config, file):
     }
 
 
-@pytest.mark.parametrize('damage', [truncated, half, text, empty, a_list])
+@pytest.mark.parametrize(
+    'damage', [truncated, half, flipped, text, empty, a_list]
+)
 @pytest.mark.parametrize(
     'command',
     [

@@ -30,8 +30,7 @@ def test_a_killed_search_is_resumed_exactly(run_tool, tmp_path, capsys):
 
 
 @pytest.mark.run
-def test_a_damaged_checkpoint_is_left_out(run_tool, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(ROOT / 'tools' / 'checks')
+def test_a_damaged_checkpoint_is_left_out(run_tool, capsys):
     run_tool('checks/damage', *('--bits', 2, '--cuts', 1, '--runs', 0))
     assert '13 of 13 as they should be' in capsys.readouterr().out
 

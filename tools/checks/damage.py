@@ -22,10 +22,12 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
-from resume import COMPARED, OPTIONS, differences
 
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
+
+sys.path.append(str(Path(__file__).parent))  # As for a script, elsewhere too.
+from resume import COMPARED, OPTIONS, differences  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
