@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from architectures import random_architecture
+from miniature import read
 from mmengine.config import Config
 from mmengine.hooks import EMAHook, EmptyCacheHook
 from mmengine.registry import Registry, init_default_scope
@@ -33,7 +34,7 @@ OHEM = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100)
 @pytest.fixture
 def search():
     init_default_scope('mmseg')
-    return Config.fromfile(DEMO)
+    return read(DEMO)
 
 
 def retrain(search):
@@ -387,7 +388,7 @@ def test_delete_replaces(search):
 def inherited(tmp_path):
     """A config that says some of `retrain` anew, as a checkpoint has it."""
 
-    def read(base, heir=''):
+    def inherit(base, heir=''):
         (tmp_path / 'base.py').write_text(f"""
 _base_ = [{str(DEMO)!r}]
 retrain = {base}
@@ -397,7 +398,7 @@ retrain = {base}
         init_default_scope('mmseg')
         return Config.fromstring(Config.fromfile(file).pretty_text, '.py')
 
-    return read
+    return inherit
 
 
 ADAM = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=0.1))
