@@ -126,6 +126,32 @@ def test_nothing_is_loaded_and_all_is_escaped(search_dir):
     assert '$' not in page
 
 
+def test_whatever_a_folder_holds_is_text(tmp_path):
+    bad = '<script>alert(1)</script><img src="x" onerror="alert(1)">'
+    work_dir = tmp_path / '<b> "work" <'
+    name = '<script>alert(2)<'
+    write_run(work_dir, name, [10], hook={bad: bad, 'optimizer': {bad: [bad]}})
+    config = work_dir / name / 'vis_data' / 'config.py'
+    with open(config, 'a') as f:
+        f.write(f'\nretrain = dict(model={bad!r})')
+        f.write(f'\ntrain_cfg = dict(max_iters={bad!r})')
+        f.write(f'\nrandomness = dict(seed=dict(a=[{bad!r}]))')
+        f.write(f'\ntrain_dataloader = dict(dataset=dict(type={bad!r}))')
+    notes = dict(config=[bad], versions={bad: bad})
+    append_record(work_dir, 10, *parameters(10), **notes)
+    (work_dir / 'iter_1.pth').touch()
+    broken = work_dir / '<script>alert(3)<' / 'vis_data'
+    broken.mkdir(parents=True)
+    (broken / 'config.py').write_text(f'a = {bad!r} + 1')
+    page = render_report(read_search(str(work_dir)))
+    for word in ('<script>a', '<img', '<b>'):
+        assert word not in page, word
+    escaped = html.escape(bad)
+    assert page.count(escaped) >= 8
+    # Those of the page itself.
+    assert page.count('<script') == 2 and page.count('</script') == 2
+
+
 def test_the_size_of_the_paper_s_search(tmp_path):
     """12 layers, 5 blocks, a line of the log every 50 iterations."""
     search_dir = tmp_path / 'work'
