@@ -115,7 +115,8 @@ def test_all_json_is_written_by_one_function():
         file
         for folder in ('mmseg_autodeeplab', 'tools')
         for file in (ROOT / folder).rglob('*.py')
-        if 'json.dump' in file.read_text()
+        # What damages files writes other things, too.
+        if 'json.dump' in file.read_text() and file.name != 'fuzz.py'
     ]
     assert files == [ROOT / 'mmseg_autodeeplab' / 'files.py']
 
