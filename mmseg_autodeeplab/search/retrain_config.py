@@ -9,14 +9,21 @@ from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmseg.registry import DATA_SAMPLERS, HOOKS, LOOPS, MODELS
 
-from ..arch import RATES, Architecture, AutoDeepLabArchitecture
+from ..arch import (
+    RATES,
+    Architecture,
+    AutoDeepLabArchitecture,
+    DPCArchitecture,
+)
 from ..compat.registry import is_a, resolve
 from ..datasets import SplitInfiniteSampler, uncheck_pipelines
 from ..errors import UserError, one_line
-from ..models import AutoDeepLab, AutoDeepLabHead
+from ..models import AutoDeepLab, AutoDeepLabHead, DPCHead
 from .gradient import ArchSearchHook
 
 PACKAGE = Path(__file__).resolve().parents[1]
+# Where configs and tools are: in the checkout, or as installed.
+ROOT = PACKAGE / '.mim' if (PACKAGE / '.mim').is_dir() else PACKAGE.parent
 # On what it is searched, and around it: carried over.
 CARRIED = """
     train_dataloader val_dataloader val_evaluator val_cfg test_dataloader
@@ -55,12 +62,55 @@ def retrain_config(
     Raises:
         UserError: The kind has no network, or the config cannot be built.
     """
+    search = copy.deepcopy(search)
+    if search.get('search'):  # Its proxy is a network, and trains as one.
+        cfg, left_out = Config(search.to_dict()), []
+        for key in ('search', 'retrain'):
+            cfg.pop(key, None)
+        place_architecture(cfg.model, architecture)
+    else:
+        cfg, left_out = _from_supernet(search, architecture)
+    with _sentence('retrain cannot be merged over the rest'):
+        cfg.merge_from_dict(search.get('retrain') or {})
+        _complete_evaluation(cfg)
+    uncheck_pipelines(list(cfg.values()))
+    cfg = Config(_as_text(cfg.to_dict()))
+    with _sentence('model cannot be built'):
+        _complete_model(cfg.model)
+    with _sentence('train_cfg cannot be built'):
+        _check_loop(cfg.train_cfg)
+    return cfg, left_out
+
+
+def place_architecture(model: Config, architecture: Architecture) -> None:
+    """Put an architecture into the config of a model, where its kind goes.
+
+    Raises:
+        UserError: The model has no part that is built from it.
+    """
+    part, cls = PLACES[type(architecture)]
+    if not is_a(MODELS, model.get(part), cls):
+        raise UserError(
+            f'a {type(architecture).__name__} makes a {cls.__name__}, but '
+            f'model.{part} is {(model.get(part) or {}).get("type")}'
+        )
+    model[part].arch = architecture.content()
+    head = model.decode_head
+    if is_a(MODELS, head, AutoDeepLabHead):
+        # These follow from the path; others than of the bases stay.
+        head.pop('in_channels', None)
+        usual = _base('models', 'autodeeplab').model.decode_head.dilations
+        if list(head.get('dilations', ())) == list(usual):
+            del head['dilations']
+        _complete_model(model)
+
+
+def _from_supernet(search, architecture):
     if type(architecture) not in NETWORKS:
         raise UserError(
             f'there is no network for a {type(architecture).__name__}: give '
             f'one of {", ".join(kind.__name__ for kind in NETWORKS)}'
         )
-    search = copy.deepcopy(search)
     cfg = _base('schedules', 'retrain')
     cfg.pop('max_iters')
     for key in CARRIED:
@@ -75,25 +125,12 @@ def retrain_config(
     hooks = search.get('custom_hooks') or []
     cfg.custom_hooks = [hook for hook in hooks if not _is_of_search(hook)]
     cfg.model = NETWORKS[type(architecture)](search, architecture)
-    left_out = _left_out(search, cfg)
-    with _sentence('retrain cannot be merged over the rest'):
-        cfg.merge_from_dict(search.get('retrain') or {})
-        _complete_evaluation(cfg)
-    uncheck_pipelines(list(cfg.values()))
-    cfg = Config(_as_text(cfg.to_dict()))
-    with _sentence('model cannot be built'):
-        _complete_model(cfg.model)
-    with _sentence('train_cfg cannot be built'):
-        _check_loop(cfg.train_cfg)
-    return cfg, left_out
+    return cfg, _left_out(search, cfg)
 
 
 def _base(kind, name):
-    """A config of ``configs/_base_``, of the checkout or as installed."""
-    root = PACKAGE / '.mim'
-    if not root.is_dir():
-        root = PACKAGE.parent
-    return Config.fromfile(root / 'configs/_base_' / kind / f'{name}.py')
+    """A config of ``configs/_base_``."""
+    return Config.fromfile(ROOT / 'configs/_base_' / kind / f'{name}.py')
 
 
 def _is_of_search(hook):
@@ -121,8 +158,13 @@ def _autodeeplab(search, architecture):
     return model
 
 
-# The model for each kind of architecture.
+# The model for each kind of architecture that a supernet finds.
 NETWORKS = {AutoDeepLabArchitecture: _autodeeplab}
+# What is built from each kind, in a model.
+PLACES = {
+    AutoDeepLabArchitecture: ('backbone', AutoDeepLab),
+    DPCArchitecture: ('decode_head', DPCHead),
+}
 
 
 def _left_out(search, cfg):
