@@ -248,11 +248,13 @@ def check(args, folder, url):
     seconds = time.time() - begin
     print(f'undisturbed: {args.trials} trials in {seconds:.0f} s')
     restart = functools.partial(start, args.proxy, config, wild, url)
-    workers = [restart() for _ in range(args.workers - 1)]
+    workers = [restart() for _ in range(args.workers)]
     # Between the start of a worker and a few trials.
     pace = max(4 * seconds / args.trials, 8)
-    kills = kill_some(workers, restart, rng, args.kills, pace)
-    finish([*workers, restart()], wild)  # A late one joins.
+    kills = kill_some(workers, restart, rng, args.kills // 2, pace)
+    workers.append(restart())  # A late one joins.
+    kills += kill_some(workers, restart, rng, args.kills - kills, pace)
+    finish(workers, wild)
     expected, others = found(calm, ''), found(wild, url)
     differ = [i for i in expected if expected[i] != others.get(i)]
     if differ or len(others) != args.trials:

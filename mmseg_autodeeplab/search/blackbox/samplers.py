@@ -1,7 +1,7 @@
 """Who proposes architectures: a function of seeds and of what is stored."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,10 @@ class UniformSampler:
     What trial ``index`` draws depends on the seed and the index alone.
     """
 
+    def __init__(self) -> None:
+        # What earlier trials draw, which may not be stored yet.
+        self._drawn: dict = {}
+
     def propose(
         self,
         space: Space,
@@ -34,18 +38,13 @@ class UniformSampler:
             taken (set): The :func:`key` of all that other trials have.
             best (Sequence[Architecture]): Of finished trials, from the best.
         """
-        keys: set = set()
-        # Those of earlier trials may not be stored yet.
-        for i in range(index):
-            drawn = first_new(
-                space,
-                lambda n: space.random([seed, i, n]),
-                keys,  # noqa: B023
-            )
-            keys.add(key(space, drawn))
-        return first_new(
-            space, lambda n: space.random([seed, index, n]), keys | taken
-        )
+        drawn = self._drawn
+        while len(drawn) < index:
+            numbers = seed, len(drawn)
+            one = first_new(space, _uniform(space, *numbers), drawn)
+            drawn[key(space, one)] = None
+        earlier = taken.union(itertools.islice(drawn, index))
+        return first_new(space, _uniform(space, seed, index), earlier)
 
 
 @TASK_UTILS.register_module()
@@ -86,11 +85,15 @@ def key(space: Space, architecture: Architecture) -> tuple:
 
 
 def first_new(
-    space: Space, draw: Callable[[int], Architecture], taken: set
+    space: Space, draw: Callable[[int], Architecture], taken: Container
 ) -> Architecture:
     """Draw, with 0, 1, 2 ... attempts before, until it is not taken."""
     attempts = map(draw, itertools.count())
     return next(a for a in attempts if key(space, a) not in taken)
+
+
+def _uniform(space, *numbers):
+    return lambda attempt: space.random([*numbers, attempt])
 
 
 def suggest(space: Space, suggest_categorical: Callable) -> Architecture:

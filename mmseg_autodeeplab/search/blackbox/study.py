@@ -110,7 +110,8 @@ def sampler(cfg: dict) -> Any:
     One of Optuna's is made for each trial: so its state is what is stored.
     """
     if resolve(TASK_UTILS, cfg.get('type')):
-        return TASK_UTILS.build(cfg)
+        with _sentence('sampler'):
+            return TASK_UTILS.build(cfg)
     make = _of_optuna('sampler', cfg)
 
     def seeded(*numbers: int) -> optuna.samplers.BaseSampler:
@@ -145,15 +146,20 @@ def _of_optuna(kind, cfg):
         given = {key: value for key, value in given.items() if key in takes}
         return known[name](**given, **arguments)
 
+    with _sentence(kind), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        make()
+    return make
+
+
+@contextmanager
+def _sentence(kind):
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            make()
+        yield
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(
             f'search.{kind} cannot be built ({one_line(error)})'
         ) from error
-    return make
 
 
 @contextmanager

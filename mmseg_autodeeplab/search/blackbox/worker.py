@@ -36,6 +36,7 @@ MAX_FAILURES = 10  # in a row
 # that goes on with the work of a dead worker has all of the earlier one's.
 INDEX, WORKER = 'index', 'worker'
 ARCHITECTURE, REWARDS, FAILURE = 'architecture', 'rewards', 'failure'
+TWIN = 'twin'  # the trial that had its architecture before
 
 
 class Worker:
@@ -206,10 +207,9 @@ class Worker:
             )
         else:
             architecture = suggest(space, trial.suggest_categorical)
-            if (twin := taken.get(key(space, architecture))) is not None:
-                trial.set_user_attr(
-                    FAILURE, f'it has the architecture of trial {twin}'
-                )
+            if key(space, architecture) in taken:
+                twin = taken[key(space, architecture)]
+                trial.set_user_attr(TWIN, twin)
         trial.set_user_attr(ARCHITECTURE, to_json(architecture.to_dict()))
         return architecture
 
@@ -221,23 +221,20 @@ class Worker:
             study=self.study.study_name, trial=index
         )
         begin = time.time()
-        state, failure = COMPLETE, trial.user_attrs.get(FAILURE)
+        state, failure = COMPLETE, None
+        architecture.dump(osp.join(folder, ARCHITECTURE_FILE))
         try:
             with beating(self.study, trial.number, self.storage):
-                if not failure:
-                    architecture.dump(osp.join(folder, ARCHITECTURE_FILE))
-                    self._train_stages(trial, architecture, folder)
+                self._train_stages(trial, architecture, folder)
         except optuna.TrialPruned:
             state = PRUNED
         except proxy.TrialFailed as error:
-            failure = str(error)
+            state, failure = FAIL, str(error)
             trial.set_user_attr(FAILURE, failure)
         except optuna.exceptions.UpdateFinishedTrialError:
             self.tell(f'trial {index}: another worker has taken it over')
             return None
         rewards = trial.user_attrs.get(REWARDS, [])
-        if failure:
-            state = FAIL
         words = {COMPLETE: 'complete', PRUNED: 'pruned', FAIL: 'failed'}
         write_result(
             folder,
@@ -260,6 +257,8 @@ class Worker:
         return failure
 
     def _train_stages(self, trial, architecture, folder):
+        if (twin := trial.user_attrs.get(TWIN)) is not None:
+            raise proxy.TrialFailed(f'it has the architecture of trial {twin}')
         rewards = list(trial.user_attrs.get(REWARDS, []))
         for number, stage in enumerate(self.settings.stages):
             if number < len(rewards):
