@@ -10,6 +10,7 @@ from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import write_atomically
 from mmseg_autodeeplab.search import retrain_config
+from mmseg_autodeeplab.search.blackbox import CONFIG_FILE, read_results
 from mmseg_autodeeplab.visualization import drawing_files, save_drawings
 
 
@@ -17,8 +18,15 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'file',
-        help='checkpoint of a search by gradient, iter_*.pth, or an '
+        help='checkpoint of a search by gradient, iter_*.pth, the work '
+        'directory of a black-box search, for its best trial, or an '
         'architecture.json of any kind',
+    )
+    parser.add_argument(
+        '--top',
+        type=int,
+        metavar='K',
+        help='the best K trials of a black-box search, in folders top_1, ...',
     )
     parser.add_argument(
         '--config',
@@ -28,7 +36,7 @@ def parse_args():
     parser.add_argument(
         '--out-dir',
         help='folder for architecture.json, retrain.py and the drawings; by '
-        'default decoded/ beside the file',
+        'default decoded/ beside the file, or in the work directory',
     )
     parser.add_argument(
         '--random',
@@ -72,23 +80,58 @@ def commands(cfg, config_file):
 def main():
     args = parse_args()
     init_default_scope('mmseg')
-    architecture, search = cli.read_architecture(args.file)
+    if osp.isdir(args.file):
+        found, search = read_study(args.file, args.top or 1)
+        folder = args.file
+    elif args.top:
+        raise UserError(
+            f'--top is for the work directory of a black-box search, which '
+            f'{args.file} is not'
+        )
+    else:
+        architecture, search = cli.read_architecture(args.file)
+        found, folder = [architecture], osp.dirname(args.file)
     if args.config:
         search = cli.read_config(args.config)
-        cli.check_search(search)
+        if not search.get('search'):
+            cli.check_search(search)
     if args.random is not None:
-        drawn = architecture.space().random(args.random)
-        architecture = drawn.with_provenance(
-            checkpoint=osp.basename(args.file)
+        drawn = found[0].space().random(args.random)
+        origin = dict(checkpoint=osp.basename(args.file))
+        found = [drawn.with_provenance(**origin)]
+    out_dir = args.out_dir or osp.join(folder, 'decoded')
+    for i, architecture in enumerate(found, 1):
+        place = osp.join(out_dir, f'top_{i}') if args.top else out_dir
+        decode(architecture, search, place, args.force)
+
+
+def read_study(work_dir, number):
+    """The best architectures of a black-box search, and its config."""
+    results = read_results(work_dir)
+    found = [
+        result.architecture.with_provenance(
+            work_dir=work_dir, rewards=result.rewards
         )
-    out_dir = args.out_dir or osp.join(osp.dirname(args.file), 'decoded')
+        for result in results[:number]
+        if result.state == 'complete'
+    ]
+    if not found:
+        raise UserError(
+            f'{work_dir} is not the work directory of a black-box search that '
+            'has finished a trial: give one of tools/search.py'
+        )
+    return found, cli.read_config(osp.join(work_dir, CONFIG_FILE))
+
+
+def decode(architecture, search, out_dir, force):
+    """Write and print all about an architecture."""
     json_file = osp.join(out_dir, 'architecture.json')
     config_file = osp.join(out_dir, 'retrain.py')
     files = [json_file, *drawing_files(architecture, out_dir)]
     if search is not None:
         files.insert(1, config_file)
     for file in files:
-        if osp.exists(file) and not args.force:
+        if osp.exists(file) and not force:
             raise UserError(
                 f'{file} exists already; give another --out-dir, '
                 'or --force to replace it.'
