@@ -3,14 +3,16 @@
 import argparse
 import os.path as osp
 import shlex
+from contextlib import nullcontext
 
 from mmengine.registry import init_default_scope
 
 from mmseg_autodeeplab import cli
+from mmseg_autodeeplab.compat.registry import known_types_only
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import write_atomically
 from mmseg_autodeeplab.search import retrain_config
-from mmseg_autodeeplab.search.blackbox import CONFIG_FILE, read_results
+from mmseg_autodeeplab.search.config_text import write_config
 from mmseg_autodeeplab.visualization import drawing_files, save_drawings
 
 
@@ -80,50 +82,27 @@ def commands(cfg, config_file):
 def main():
     args = parse_args()
     init_default_scope('mmseg')
-    if osp.isdir(args.file):
-        found, search = read_study(args.file, args.top or 1)
-        folder = args.file
-    elif args.top:
+    is_study = osp.isdir(args.file)
+    if args.top is not None and (args.top < 1 or not is_study):
         raise UserError(
-            f'--top is for the work directory of a black-box search, which '
-            f'{args.file} is not'
+            f'--top is {args.top} of {args.file}, but must be 1 or more of '
+            'the work directory of a black-box search'
         )
-    else:
-        architecture, search = cli.read_architecture(args.file)
-        found, folder = [architecture], osp.dirname(args.file)
-    if args.config:
-        search = cli.read_config(args.config)
-        if not search.get('search'):
-            cli.check_search(search)
+    read = cli.read_study if is_study else cli.read_architecture
+    found, search = read(args.file, args.config)
+    found = found[: args.top or 1] if is_study else [found]
     if args.random is not None:
         drawn = found[0].space().random(args.random)
         origin = dict(checkpoint=osp.basename(args.file))
         found = [drawn.with_provenance(**origin)]
+    folder = args.file if is_study else osp.dirname(args.file)
     out_dir = args.out_dir or osp.join(folder, 'decoded')
     for i, architecture in enumerate(found, 1):
         place = osp.join(out_dir, f'top_{i}') if args.top else out_dir
-        decode(architecture, search, place, args.force)
+        decode(architecture, search, place, args)
 
 
-def read_study(work_dir, number):
-    """The best architectures of a black-box search, and its config."""
-    results = read_results(work_dir)
-    found = [
-        result.architecture.with_provenance(
-            work_dir=work_dir, rewards=result.rewards
-        )
-        for result in results[:number]
-        if result.state == 'complete'
-    ]
-    if not found:
-        raise UserError(
-            f'{work_dir} is not the work directory of a black-box search that '
-            'has finished a trial: give one of tools/search.py'
-        )
-    return found, cli.read_config(osp.join(work_dir, CONFIG_FILE))
-
-
-def decode(architecture, search, out_dir, force):
+def decode(architecture, search, out_dir, args):
     """Write and print all about an architecture."""
     json_file = osp.join(out_dir, 'architecture.json')
     config_file = osp.join(out_dir, 'retrain.py')
@@ -131,17 +110,20 @@ def decode(architecture, search, out_dir, force):
     if search is not None:
         files.insert(1, config_file)
     for file in files:
-        if osp.exists(file) and not force:
+        if osp.exists(file) and not args.force:
             raise UserError(
                 f'{file} exists already; give another --out-dir, '
                 'or --force to replace it.'
             )
     if search is not None:  # All of it, before anything is written.
-        cfg, left_out = retrain_config(search, architecture)
+        # A config that is given is the user's own code.
+        with nullcontext() if args.config else known_types_only():
+            cfg, left_out = retrain_config(search, architecture)
         cfg.work_dir = osp.join(out_dir, 'retrain')
-        text = (
-            '# Written by tools/decode.py, from\n'
-            f'# {dict(architecture.provenance)}\n{cfg.pretty_text}'
+        text = write_config(
+            cfg,
+            '# Written by tools/decode.py.\n#\n'
+            f'# {dict(architecture.provenance)}',
         )
     architecture.dump(json_file)
     save_drawings(architecture, out_dir)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mmengine.config import Config
 
 from ...arch import Architecture
+from ...compat.registry import named
 from ...errors import UserError
 from ...files import write_atomically
 from ..history import read_json_lines
@@ -39,7 +40,7 @@ def stage_config(
     work_dir: str,
 ) -> Config:
     """Make the config that a stage of a trial trains, from scratch."""
-    cfg = Config(cfg.to_dict())
+    cfg = Config(named(cfg.to_dict()))
     for key in ('search', 'retrain'):
         cfg.pop(key, None)
     cfg.merge_from_dict({k: v for k, v in stage.items() if k not in OF_STAGE})
