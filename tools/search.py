@@ -59,12 +59,14 @@ def load(args):
             f'{args.config} is the config of a search by gradient, which '
             f'python tools/train.py {args.config} starts'
         )
+    if args.workers < 1:
+        raise UserError(f'--workers is {args.workers}, but must be 1 or more')
     cfg.work_dir = (
         args.work_dir
         or cfg.get('work_dir')
         or f'work_dirs/{Path(args.config).stem}'
     )
-    given = dict(trials=args.trials) if args.trials else {}
+    given = {} if args.trials is None else dict(trials=args.trials)
     settings = read_settings(cfg, **given)
     cli.check_keys(cfg, 'train_dataloader', 'train_cfg', 'val_dataloader')
     cli.check_evaluation(cfg)

@@ -9,6 +9,7 @@ with the architecture and, bit for bit, the reward of the undisturbed study.
 import argparse
 import functools
 import getpass
+import importlib.util
 import json
 import os
 import random
@@ -32,7 +33,7 @@ custom_imports = dict(
     imports=['mmseg_autodeeplab'], allow_failed_imports=False)
 randomness = dict(seed=0)
 search = dict(
-    space=dict(type='DPCSpace', num_branches=2), trials=TRIALS, seed=SEED,
+    space=dict(type='DPCSpace', num_branches=2), trials=TRIALS,
     heartbeat=(5, 60), stages=[dict(), dict(top=1.0, train_cfg=dict(
         max_iters=6))])
 model = dict(
@@ -99,6 +100,14 @@ def parse_args():
     return parser.parse_args()
 
 
+def write_config(folder, trials):
+    """Write the config of a small search."""
+    config = folder / 'search.py'
+    text = CONFIG.replace('TRIALS', str(trials))
+    config.write_text(text.replace('DATA', str(folder / 'shapes')))
+    return config
+
+
 def be_training(config, _, folder, resume):
     """Compute a number that depends on the architecture, step by step."""
     folder = Path(folder)
@@ -160,7 +169,10 @@ class Postgresql:
         self._run('initdb', '-D', self.data, '-A', 'trust')
         log = ['-l', self.folder / 'log', '-o', options]
         self._run('pg_ctl', '-D', self.data, '-w', *log, 'start')
-        return f'postgresql://{self.user}@/postgres?host={self.folder}'
+        # SQLAlchemy's default one depends on its version.
+        drivers = filter(importlib.util.find_spec, ('psycopg2', 'psycopg'))
+        kind = f'postgresql+{next(drivers, "psycopg")}'
+        return f'{kind}://{self.user}@/postgres?host={self.folder}'
 
     def __exit__(self, *_):
         self._run('pg_ctl', '-D', self.data, '-m', 'immediate', 'stop')
@@ -239,9 +251,7 @@ def found(work_dir, url):
 
 def check(args, folder, url):
     rng = random.Random(args.seed)
-    config = folder / 'search.py'
-    text = CONFIG.replace('TRIALS', str(args.trials)).replace('SEED', '1')
-    config.write_text(text.replace('DATA', str(folder / 'shapes')))
+    config = write_config(folder, args.trials)
     calm, wild = folder / 'calm', folder / 'wild'
     begin = time.time()
     finish([start(args.proxy, config, calm, '')], calm)

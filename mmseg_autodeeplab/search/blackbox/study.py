@@ -65,8 +65,9 @@ def open_study(
             with suppress(SQLAlchemyError):
                 url = make_url(url).render_as_string()  # without a password
             raise UserError(
-                f'the storage {url} cannot be used ({one_line(error)}): check '
-                'that it can be reached from here, or give another --storage'
+                f'the storage {url} cannot be used '
+                f'({one_line(error.__cause__ or error)}): check that it can '
+                'be reached from here, or give another --storage'
             ) from error
     _check_identity(study, settings)
     return study, storage
