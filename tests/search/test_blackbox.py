@@ -343,7 +343,7 @@ def test_cells_and_paths_are_searched_as_well():
 
 
 def test_a_model_without_a_place_for_it():
-    with pytest.raises(UserError, match='makes a AutoDeepLab, but model.back'):
+    with pytest.raises(UserError, match='but model.backbone is a ResNet'):
         stage_config(
             search_config(), AutoDeepLabSpace(2, 1).random(0), {}, 0, ''
         )

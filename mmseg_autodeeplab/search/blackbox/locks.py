@@ -1,14 +1,10 @@
 """Locks of files, which end with the processes that hold them."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Optional
-
-try:
-    import fcntl
-except ImportError:  # Of Windows.
-    fcntl = None
 
 
 def lock(file: str, wait: bool = True) -> Optional[int]:
@@ -18,9 +14,8 @@ def lock(file: str, wait: bool = True) -> Optional[int]:
     """
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT)
     try:
-        if fcntl:
-            how = 0 if wait else fcntl.LOCK_NB
-            fcntl.flock(descriptor, fcntl.LOCK_EX | how)
+        how = 0 if wait else fcntl.LOCK_NB
+        fcntl.flock(descriptor, fcntl.LOCK_EX | how)
     except BlockingIOError:
         os.close(descriptor)
         return None

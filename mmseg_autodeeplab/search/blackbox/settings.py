@@ -1,8 +1,7 @@
 """The key ``search`` of a config, checked."""
 
-import numbers
 from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from typing import Any, Union
 
 from mmengine.config import Config
 from mmseg.registry import TASK_UTILS
@@ -21,7 +20,7 @@ class Settings:
     #: A sampler of :mod:`.samplers`, or any of Optuna by its name.
     sampler: dict = field(default_factory=lambda: dict(type='UniformSampler'))
     #: One of Optuna by its name; asked at each validation of the first stage.
-    pruner: Optional[dict] = None
+    pruner: dict = field(default_factory=lambda: dict(type='NopPruner'))
     #: Trials to finish.
     trials: int = 100
     #: Validation values, of which the geometric mean is to be large.
@@ -37,31 +36,22 @@ class Settings:
     def __post_init__(self) -> None:
         if isinstance(self.reward, str):
             self.reward = [self.reward]
-        wrong = dict(
-            trials=not _is_count(self.trials),
-            reward=not self.reward or {*map(type, self.reward)} != {str},
-            stages=not self.stages or not all(map(_is_stage, self.stages)),
-            seed=not _is_count(self.seed + 1),
-            heartbeat=len(self.heartbeat) != 2
-            or not all(map(_is_count, self.heartbeat)),
+        tops = [stage.get('top', 1) for stage in self.stages]
+        right = dict(
+            trials=self.trials > 0,
+            reward={*map(type, self.reward)} == {str},
+            stages=tops and all(0 < top <= 1 for top in tops),
+            seed=self.seed >= 0,
+            heartbeat=0 < self.heartbeat[0] < self.heartbeat[1],
         )
-        for name, is_wrong in wrong.items():
-            if is_wrong:
+        for name, is_right in right.items():
+            if not is_right:
                 raise UserError(f'{name} is {getattr(self, name)!r}')
         if self.trials > self.space.count():
             raise UserError(
                 f'trials is {self.trials}, but the space has '
                 f'{self.space.count()} architectures'
             )
-
-
-def _is_count(value):
-    return type(value) is int and value > 0
-
-
-def _is_stage(stage):
-    top = stage.get('top', 1)
-    return isinstance(top, numbers.Real) and 0 < top <= 1
 
 
 def read_settings(cfg: Config, **overrides: Any) -> Settings:
@@ -77,20 +67,16 @@ def read_settings(cfg: Config, **overrides: Any) -> Settings:
         )
     given = {**cfg.search.to_dict(), **overrides}
     if not is_a(TASK_UTILS, given.get('space'), Space):
-        known = TASK_UTILS.module_dict.items()
-        spaces = [name for name, cls in known if _is_space(cls)]
+        known = TASK_UTILS.module_dict
+        known = [k for k in known if is_a(TASK_UTILS, dict(type=k), Space)]
         raise UserError(
             f'search.space of {cfg.filename} is {given.get("space")}, but its '
-            f'type must be one of {", ".join(spaces)}'
+            f'type must be one of {", ".join(known)}'
         )
     try:
         return Settings(**dict(given, space=TASK_UTILS.build(given['space'])))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError) as error:
         raise UserError(
             f'search of {cfg.filename} cannot be read ({one_line(error)}): '
             'docs/user_guides/black_box_search.md lists what it may have'
         ) from error
-
-
-def _is_space(cls):
-    return isinstance(cls, type) and issubclass(cls, Space)

@@ -49,7 +49,7 @@ def open_study(
                 storage=storage,
                 study_name=name,
                 direction='maximize',
-                pruner=_of_optuna('pruner', settings.pruner)(),
+                pruner=_of_optuna('Pruner', settings.pruner),
                 load_if_exists=True,
             )
             break
@@ -74,12 +74,9 @@ def open_study(
 
 
 def _storage(url, heartbeat):
-    is_sqlite = url.startswith('sqlite')
-    options = (
-        dict(connect_args=dict(timeout=SQLITE_TIMEOUT))
-        if is_sqlite
-        else dict(pool_pre_ping=True)
-    )
+    options = dict(pool_pre_ping=True)  # A connection may have been lost.
+    if url.startswith('sqlite'):
+        options = dict(connect_args=dict(timeout=SQLITE_TIMEOUT))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
         return optuna.storages.RDBStorage(
@@ -106,51 +103,39 @@ def _check_identity(study, settings):
 
 
 def sampler(cfg: dict) -> Any:
-    """Build a sampler of ours; of Optuna's, a function of a seed.
+    """Build a sampler of ours; of Optuna's, a function of numbers, its seed.
 
     One of Optuna's is made for each trial: so its state is what is stored.
     """
     if resolve(TASK_UTILS, cfg.get('type')):
         with _sentence('sampler'):
             return TASK_UTILS.build(cfg)
-    make = _of_optuna('sampler', cfg)
+    _of_optuna('Sampler', cfg, seed=0)
 
     def seeded(*numbers: int) -> optuna.samplers.BaseSampler:
         state = np.random.SeedSequence(numbers).generate_state(1)
-        return make(seed=int(state[0]))
+        return _of_optuna('Sampler', cfg, seed=int(state[0]))
 
     return seeded
 
 
-def _of_optuna(kind, cfg):
-    """A function that makes a sampler or a pruner of Optuna."""
-    if cfg is None:
-        return optuna.pruners.NopPruner
-    module = dict(sampler=optuna.samplers, pruner=optuna.pruners)[kind]
-    base = dict(sampler='BaseSampler', pruner='BasePruner')[kind]
-    known = {
-        name: value
-        for name, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, vars(module)[base])
-    }
+def _of_optuna(kind, cfg, **given):
+    """Build a sampler or a pruner, which may take what is given."""
     arguments = dict(cfg)
     name = arguments.pop('type', None)
-    if name not in known or name == base:
-        ours = ['UniformSampler', 'NearBestSampler'] * (kind == 'sampler')
+    module = getattr(optuna, f'{kind.lower()}s')
+    known = {n for n in dir(module) if n.endswith(kind)} - {f'Base{kind}'}
+    if name not in known:
+        ours = {'UniformSampler', 'NearBestSampler'} if given else set()
         raise UserError(
-            f'search.{kind} is {name}, but must be one of '
-            f'{", ".join([*ours, *sorted({*known} - {base})])}'
+            f'search.{kind.lower()} is {name}, but must be one of '
+            f'{", ".join(sorted(ours | known))}'
         )
-
-    def make(**given):
-        takes = inspect.signature(known[name]).parameters
-        given = {key: value for key, value in given.items() if key in takes}
-        return known[name](**given, **arguments)
-
-    with _sentence(kind), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        make()
-    return make
+    takes = inspect.signature(getattr(module, name)).parameters
+    given = {key: given[key] for key in given.keys() & takes.keys()}
+    with _sentence(kind.lower()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # Some are called experimental.
+        return getattr(module, name)(**{**given, **arguments})
 
 
 @contextmanager
