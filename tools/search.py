@@ -130,6 +130,8 @@ def work(worker):
 @cli.user_errors()
 def main():
     args = parse_args()
+    # Several workers may write into one file, which is watched.
+    sys.stdout.reconfigure(line_buffering=True)
     init_default_scope('mmseg')
     cfg, settings = load(args)
     # Only these need Optuna.

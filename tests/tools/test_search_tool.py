@@ -1,7 +1,9 @@
 """tools/search.py, and the doors between it and other tools."""
 
 import json
+import os
 import runpy
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +99,63 @@ def test_without_optuna(failure, monkeypatch, config, tmp_path):
         monkeypatch.delitem(sys.modules, module, raising=False)
     text = failure('search', config, '--work-dir', tmp_path / 'w')
     assert text.endswith('is not installed: pip install "optuna>=4.9,<6"')
+
+
+@pytest.mark.parametrize('times', [1, 2])
+def test_ctrl_c_asks_once(capsys, times):
+    tool = runpy.run_path(str(ROOT / 'tools' / 'search.py'))
+
+    class Worker:
+        stopping = False
+
+        def run(self):
+            for _ in range(times):
+                assert not self.stopping or times == 2
+                signal.raise_signal(signal.SIGINT)
+            self.ended = True
+
+    before = signal.getsignal(signal.SIGINT)
+    worker = Worker()
+    try:
+        if times == 1:
+            tool['work'](worker)
+            assert worker.stopping and worker.ended
+        else:
+            with pytest.raises(SystemExit, match='Stopped: the same command'):
+                tool['work'](worker)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert 'Ctrl-C again stops it now' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.run
+def test_ctrl_c_twice_ends_all_processes(config, tmp_path):
+    options = ['--work-dir', tmp_path / 'work', '--workers', 2, '--trials', 9]
+    process = subprocess.Popen(
+        [sys.executable, ROOT / 'tools/search.py', config, *map(str, options)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout.readline().startswith('trial ')
+    process.send_signal(signal.SIGINT)
+    asked = 0
+    while asked < 2:
+        asked += 'Ctrl-C again' in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    # They end with the last worker.
+    process.stdout.read()
+    assert process.stderr.read().count('Stopped: the same command') == 2
+    assert process.wait() == 1
+    commands = [
+        path.read_bytes()
+        for path in Path('/proc').glob('[0-9]*/cmdline')
+        if path.parent.exists()
+    ]
+    assert not any(str(tmp_path).encode() in command for command in commands)
 
 
 def test_nothing_to_decode(failure, tmp_path):

@@ -1,7 +1,6 @@
 """A worker: takes a trial, trains its proxy, tells the reward, and goes on."""
 
 import datetime
-import functools
 import glob
 import json
 import os
@@ -62,7 +61,7 @@ class Worker:
         storage: optuna.storages.RDBStorage,
         work_dir: str,
         train: Callable = proxy.train,
-        tell: Callable[[str], None] = functools.partial(print, flush=True),
+        tell: Callable[[str], None] = print,
     ) -> None:
         self.cfg = cfg
         self.settings = settings
