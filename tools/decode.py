@@ -20,8 +20,15 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         'file',
-        help='checkpoint of a search by gradient, iter_*.pth, or an '
+        help='checkpoint of a search by gradient, iter_*.pth, the work '
+        'directory of a black-box search, for its best trial, or an '
         'architecture.json of any kind',
+    )
+    parser.add_argument(
+        '--top',
+        type=int,
+        metavar='K',
+        help='the best K trials of a black-box search, in folders top_1, ...',
     )
     parser.add_argument(
         '--config',
@@ -31,7 +38,7 @@ def parse_args():
     parser.add_argument(
         '--out-dir',
         help='folder for architecture.json, retrain.py and the drawings; by '
-        'default decoded/ beside the file',
+        'default decoded/ beside the file, or in the work directory',
     )
     parser.add_argument(
         '--random',
@@ -75,13 +82,28 @@ def commands(cfg, config_file):
 def main():
     args = parse_args()
     init_default_scope('mmseg')
-    architecture, search = cli.read_architecture(args.file, args.config)
-    if args.random is not None:
-        drawn = architecture.space().random(args.random)
-        architecture = drawn.with_provenance(
-            checkpoint=osp.basename(args.file)
+    is_study = osp.isdir(args.file)
+    if args.top is not None and (args.top < 1 or not is_study):
+        raise UserError(
+            f'--top is {args.top} of {args.file}, but must be 1 or more of '
+            'the work directory of a black-box search'
         )
-    out_dir = args.out_dir or osp.join(osp.dirname(args.file), 'decoded')
+    read = cli.read_study if is_study else cli.read_architecture
+    found, search = read(args.file, args.config)
+    found = found[: args.top or 1] if is_study else [found]
+    if args.random is not None:
+        drawn = found[0].space().random(args.random)
+        origin = dict(checkpoint=osp.basename(args.file))
+        found = [drawn.with_provenance(**origin)]
+    folder = args.file if is_study else osp.dirname(args.file)
+    out_dir = args.out_dir or osp.join(folder, 'decoded')
+    for i, architecture in enumerate(found, 1):
+        place = osp.join(out_dir, f'top_{i}') if args.top else out_dir
+        decode(architecture, search, place, args)
+
+
+def decode(architecture, search, out_dir, args):
+    """Write and print all about an architecture."""
     json_file = osp.join(out_dir, 'architecture.json')
     config_file = osp.join(out_dir, 'retrain.py')
     files = [json_file, *drawing_files(architecture, out_dir)]

@@ -6,6 +6,7 @@ from mmengine.runner import Runner
 
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.engine import check_ends, watch_resume
+from mmseg_autodeeplab.errors import UserError
 
 
 def parse_args():
@@ -27,6 +28,11 @@ def parse_args():
 def main():
     args = parse_args()
     cfg = cli.load_config(args)
+    if cfg.get('search'):
+        raise UserError(
+            f'{args.config} is the config of a black-box search, which '
+            f'python tools/search.py {args.config} starts'
+        )
     cli.check_keys(cfg, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     cli.check_evaluation(cfg)
     check_ends(cfg, 'train', 'val')

@@ -4,6 +4,7 @@ from .checkpoints import (
     check_weights,
     read_architecture,
     read_checkpoint,
+    read_study,
     resume_latest,
 )
 from .configs import (
@@ -19,4 +20,4 @@ from .configs import (
 from .data import check_data, check_loading
 from .errors import user_errors
 from .model import check_channels, check_losses
-from .work_dir import open_work_dir
+from .work_dir import check_work_dir, open_work_dir

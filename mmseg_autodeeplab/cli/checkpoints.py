@@ -13,6 +13,7 @@ from torch import nn
 from ..arch import Architecture, decode
 from ..errors import UserError, one_line
 from ..search import config_text
+from ..search.blackbox import CONFIG_FILE, read_results
 from .configs import read_config
 
 # What every search has.
@@ -229,6 +230,34 @@ def read_architecture(
     return architecture.with_provenance(
         checkpoint=Path(file).name, iteration=iteration, date=now
     ), search
+
+
+def read_study(
+    work_dir: str, config: Optional[str] = None
+) -> tuple[list[Architecture], Config]:
+    """Read what a black-box search has found, from the best, and its config.
+
+    As in :func:`read_architecture`, the file ``config`` is run, and what
+    stands in the work directory is read.
+    """
+    found = [
+        result.architecture.with_provenance(rewards=result.rewards)
+        for result in read_results(work_dir)
+        if result.state == 'complete'
+    ]
+    if not found:
+        raise UserError(
+            f'{work_dir} holds no finished trial: give the work directory of '
+            'tools/search.py, or one of its architecture.json'
+        )
+    if config:
+        return found, read_config(config)
+    file = str(Path(work_dir, CONFIG_FILE))
+    search = config_text.read_config_file(file)
+    # Samplers of Optuna are in no registry, and none is built here.
+    used = {k: v for k, v in search.items() if k != 'search'}
+    config_text.check_names(Config(used), file)
+    return found, search
 
 
 def _check_search(cfg, name):

@@ -18,14 +18,21 @@ from mmseg.registry import (
     PARAM_SCHEDULERS,
 )
 
-from ..arch import RATES, Architecture, AutoDeepLabArchitecture
+from ..arch import (
+    RATES,
+    Architecture,
+    AutoDeepLabArchitecture,
+    DPCArchitecture,
+)
 from ..compat.registry import is_a, named, resolve
 from ..datasets import SplitInfiniteSampler, uncheck_pipelines
 from ..engine import check_ends, loop_class
 from ..errors import UserError, one_line
-from ..models import AutoDeepLab, AutoDeepLabHead
+from ..models import AutoDeepLab, AutoDeepLabHead, DPCHead
 
 PACKAGE = Path(__file__).resolve().parents[1]
+# Where configs and tools are: in the checkout, or as installed.
+ROOT = PACKAGE / '.mim' if (PACKAGE / '.mim').is_dir() else PACKAGE.parent
 # In `retrain`, MMEngine's own word would be gone once a config inherits it.
 REPLACE, DELETE = '_replace_', '_delete_'
 # On what it is searched, and around it: carried over.
@@ -59,6 +66,7 @@ def retrain_config(
     What describes the task is that of the search, on the whole training set;
     model and schedule are the published network's; ``retrain`` of the search
     config is merged over it. Its model is built, and its loop checked.
+    That of a black-box search keeps the network and the schedule of the proxy.
 
     Returns:
         tuple[Config, list[str]]: The config, and the names of what the search
@@ -67,11 +75,6 @@ def retrain_config(
     Raises:
         UserError: The kind has no network, or the config cannot be built.
     """
-    if type(architecture) not in NETWORKS:
-        raise UserError(
-            f'there is no network for a {type(architecture).__name__}: give '
-            f'one of {", ".join(kind.__name__ for kind in NETWORKS)}'
-        )
     try:
         return _retrain_config(search, architecture)
     except UserError:
@@ -85,6 +88,50 @@ def retrain_config(
 
 def _retrain_config(search, architecture):
     search = Config(named(search.to_dict()))
+    if search.get('search'):
+        cfg, left_out = Config(search.to_dict()), []
+        for key in ('search', 'retrain'):
+            cfg.pop(key, None)
+        place_architecture(cfg.model, architecture)
+    else:
+        cfg, left_out = _from_supernet(search, architecture)
+    with _sentence('retrain cannot be merged over the rest'):
+        cfg = _merged(cfg, search.get('retrain') or {})
+        _complete_evaluation(cfg)
+    uncheck_pipelines(list(cfg.values()))
+    _complete_and_check(cfg)
+    return cfg, left_out
+
+
+def place_architecture(model: Config, architecture: Architecture) -> None:
+    """Put an architecture into the config of a model, where its kind goes.
+
+    Raises:
+        UserError: The model has no part that is built from it.
+    """
+    part, cls = PLACES[type(architecture)]
+    if not is_a(MODELS, model.get(part), cls):
+        raise UserError(
+            f'a {type(architecture).__name__} is that of a {cls.__name__}, '
+            f'but model.{part} is a {(model.get(part) or {}).get("type")}'
+        )
+    model[part].arch = architecture.content()
+    head = model.decode_head
+    if is_a(MODELS, head, AutoDeepLabHead):
+        # These follow from the path; others than of the bases stay.
+        head.pop('in_channels', None)
+        usual = _base('models', 'autodeeplab').model.decode_head.dilations
+        if list(head.get('dilations', ())) == list(usual):
+            del head['dilations']
+        _complete_model(model)
+
+
+def _from_supernet(search, architecture):
+    if type(architecture) not in NETWORKS:
+        raise UserError(
+            f'there is no network for a {type(architecture).__name__}: give '
+            f'one of {", ".join(kind.__name__ for kind in NETWORKS)}'
+        )
     cfg = _base('schedules', 'retrain')
     cfg.pop('max_iters')
     # A new-style config has neither.
@@ -102,21 +149,12 @@ def _retrain_config(search, architecture):
     hooks = search.get('custom_hooks') or []
     cfg.custom_hooks = [hook for hook in hooks if not _goes(hook)]
     cfg.model = NETWORKS[type(architecture)](search, architecture)
-    left_out = _left_out(search, cfg)
-    with _sentence('retrain cannot be merged over the rest'):
-        cfg = _merged(cfg, search.get('retrain') or {})
-        _complete_evaluation(cfg)
-    uncheck_pipelines(list(cfg.values()))
-    _complete_and_check(cfg)
-    return cfg, left_out
+    return cfg, _left_out(search, cfg)
 
 
 def _base(kind, name):
-    """A config of ``configs/_base_``, of the checkout or as installed."""
-    root = PACKAGE / '.mim'
-    if not root.is_dir():
-        root = PACKAGE.parent
-    return Config.fromfile(root / 'configs/_base_' / kind / f'{name}.py')
+    """A config of ``configs/_base_``."""
+    return Config.fromfile(ROOT / 'configs/_base_' / kind / f'{name}.py')
 
 
 def _is_of_search(hook):
@@ -149,8 +187,13 @@ def _autodeeplab(search, architecture):
     return model
 
 
-# The model for each kind of architecture.
+# The model for each kind of architecture that a supernet finds.
 NETWORKS = {AutoDeepLabArchitecture: _autodeeplab}
+# What is built from each kind, in a model.
+PLACES = {
+    AutoDeepLabArchitecture: ('backbone', AutoDeepLab),
+    DPCArchitecture: ('decode_head', DPCHead),
+}
 
 
 def _left_out(search, cfg):

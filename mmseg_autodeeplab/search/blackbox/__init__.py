@@ -1,0 +1,14 @@
+"""Black-box search: a study, workers, and the proxy that they train.
+
+Only what needs Optuna, :mod:`.study` and :mod:`.worker`, imports it.
+"""
+
+from mmseg.registry import TASK_UTILS
+
+from ...arch import AutoDeepLabSpace, DPCSpace
+from .results import CONFIG_FILE, Result, read_results
+from .samplers import NearBestSampler, UniformSampler
+from .settings import Settings, read_settings
+
+for space in (AutoDeepLabSpace, DPCSpace):
+    TASK_UTILS.register_module(module=space)

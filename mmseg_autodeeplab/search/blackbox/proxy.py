@@ -1,0 +1,189 @@
+"""The proxy of a trial: a training in a process of its own."""
+
+import ctypes
+import glob
+import math
+import os
+import os.path as osp
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+
+from mmengine.config import Config
+
+from ...arch import Architecture
+from ...compat.registry import named
+from ...errors import UserError
+from ...files import write_atomically
+from ..history import read_json_lines
+from ..retrain_config import ROOT, place_architecture
+
+POLL = 1.0  # seconds between two looks at a training
+PATIENCE = 10  # seconds that a process has to end
+OF_STAGE = ('top', 'cache_features')  # and no part of a config
+#: The training of a config, before its file and its options.
+TRAIN = (sys.executable, str(ROOT / 'tools' / 'train.py'))
+
+
+class TrialFailed(Exception):
+    """A trial has no reward; the sentence says why."""
+
+
+def stage_config(
+    cfg: Config,
+    architecture: Architecture,
+    stage: Mapping,
+    seed: int,
+    work_dir: str,
+) -> Config:
+    """Make the config that a stage of a trial trains, from scratch."""
+    cfg = Config(named(cfg.to_dict()))
+    for key in ('search', 'retrain'):
+        cfg.pop(key, None)
+    cfg.merge_from_dict({k: v for k, v in stage.items() if k not in OF_STAGE})
+    place_architecture(cfg.model, architecture)
+    cfg.randomness = {'seed': seed, **(cfg.get('randomness') or {})}
+    # Where the values of validations are read.
+    visualizer = cfg.get('visualizer') or dict(type='SegLocalVisualizer')
+    backends = list(visualizer.get('vis_backends') or [])
+    if not any(b['type'] == 'LocalVisBackend' for b in backends):
+        backends.append(dict(type='LocalVisBackend'))
+    cfg.visualizer = dict(visualizer, vis_backends=backends)
+    if stage.get('cache_features'):
+        from .cached_features import cached_config
+
+        cfg = cached_config(cfg, osp.join(work_dir, 'cached_features'))
+    return cfg
+
+
+def train(
+    cfg: Config,
+    folder: str,
+    report: Callable[[int, dict], None] = lambda step, values: None,
+    held: Sequence[int] = (),
+    command: Sequence[str] = TRAIN,
+) -> dict:
+    """Train a config, or go on with it, in a folder.
+
+    Args:
+        report (Callable): Called with the iteration and the values of every
+            validation; what it raises ends the training.
+        held (Sequence[int]): Descriptors that the process is to hold, too.
+
+    Returns:
+        dict: The values of the last validation.
+
+    Raises:
+        TrialFailed: The training failed, its loss was no number, or nothing
+            was validated.
+    """
+    config = osp.join(folder, 'config.py')
+    write_atomically(config, cfg.pretty_text)
+    reported: dict[int, dict] = {}
+    with open(osp.join(folder, 'output.txt'), 'ab') as output:
+        begin = output.tell()
+        process = subprocess.Popen(
+            [*command, config, '--work-dir', folder, '--resume'],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # Ctrl-C is for the worker, which decides.
+            start_new_session=True,
+            pass_fds=held,
+            preexec_fn=end_with_parent(),
+        )
+    try:
+        status = None
+        while status is None:
+            try:
+                status = process.wait(POLL)
+            except subprocess.TimeoutExpired:
+                pass
+            for step, values in sorted(_validations(folder).items()):
+                if step not in reported:
+                    reported[step] = values
+                    report(step, values)
+    finally:
+        end(process)
+    if status:
+        raise TrialFailed(_last_words(output.name, begin, status))
+    if not reported:
+        raise TrialFailed('the training ended without a validation')
+    return reported[max(reported)]
+
+
+def reward(values: Mapping, names: Sequence[str]) -> float:
+    """The geometric mean of values of a validation.
+
+    Raises:
+        UserError: There is no such value.
+        TrialFailed: One is negative or no number.
+    """
+    for name in names:
+        if name not in values:
+            raise UserError(
+                f'search.reward is {name}, but a validation gives '
+                f'{", ".join(values)}: choose among these'
+            )
+        value = values[name]
+        if value is None or not 0 <= value < math.inf:
+            raise TrialFailed(f'{name} is {value}, which is no reward')
+    return math.prod(values[name] for name in names) ** (1 / len(names))
+
+
+def end_with_parent() -> Callable[[], None]:
+    """What a new process calls, so that Linux kills it with its parent."""
+    parent, prctl = os.getpid(), None
+    if sys.platform == 'linux':
+        prctl = ctypes.CDLL(None).prctl
+
+    def ask():
+        if prctl:
+            prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return ask
+
+
+def end(process: subprocess.Popen) -> None:
+    """Ask a process to end, and kill it where it does not."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _validations(folder):
+    """Values by iteration, of all runs that a training took."""
+    found = {}
+    for file in sorted(glob.glob(osp.join(folder, '*/vis_data/scalars.json'))):
+        for line in read_json_lines(file):
+            loss = line.get('loss', 0)
+            if loss is None or not math.isfinite(loss):
+                raise TrialFailed(
+                    f'the loss is {loss} at iteration {line.get("iter")}'
+                )
+            # Of a training they have the loss, of a validation the step.
+            if 'loss' not in line and 'step' in line:
+                step = line.pop('step')
+                line.pop('time', None), line.pop('data_time', None)
+                found[step] = line
+    return found
+
+
+def _last_words(file, begin, status):
+    with open(file, encoding='utf-8', errors='replace') as f:
+        f.seek(begin)
+        lines = [line.strip() for line in f if line.strip()]
+    errors = [line for line in lines if re.match(r'[\w.]*Error\b', line)]
+    if status < 0 and not errors:
+        return f'the training was ended by {signal.Signals(-status).name}'
+    words = (errors or lines or [f'exit status {status}'])[-1]
+    return textwrap.shorten(words.removeprefix('Error: '), 300)

@@ -1,0 +1,173 @@
+"""The study that all workers share, in a storage of Optuna."""
+
+import inspect
+import os.path as osp
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Optional
+
+import numpy as np
+from mmseg.registry import TASK_UTILS
+
+from ...compat.registry import resolve
+from ...errors import UserError, one_line
+from ...files import to_json
+from .settings import Settings
+
+try:
+    import optuna
+except ImportError as error:
+    raise UserError(
+        'a black-box search needs Optuna, which is not installed: '
+        'pip install "optuna>=4.9,<6"'
+    ) from error
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+ATTEMPTS = 3  # since two workers may make the tables at the same time
+SQLITE_TIMEOUT = 60  # seconds
+
+
+def open_study(
+    name: str, settings: Settings, work_dir: str, url: Optional[str] = None
+) -> tuple[optuna.Study, optuna.storages.RDBStorage]:
+    """Open a study, or begin it; by default in a file in the work directory.
+
+    Raises:
+        UserError: The storage cannot be used, or the study there is of
+            another space or reward.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    url = url or f'sqlite:///{osp.abspath(work_dir)}/study.db'
+    for attempt in range(ATTEMPTS):
+        try:
+            storage = _storage(url, settings.heartbeat)
+            study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                direction='maximize',
+                pruner=_of_optuna('Pruner', settings.pruner),
+                load_if_exists=True,
+            )
+            break
+        except (
+            SQLAlchemyError,
+            ImportError,
+            RuntimeError,
+            optuna.exceptions.OptunaError,
+        ) as error:
+            if attempt < ATTEMPTS - 1 and not isinstance(error, ImportError):
+                time.sleep(1)
+                continue
+            with suppress(SQLAlchemyError):
+                url = make_url(url).render_as_string()  # without a password
+            raise UserError(
+                f'the storage {url} cannot be used '
+                f'({one_line(error.__cause__ or error)}): check that it can '
+                'be reached from here, or give another --storage'
+            ) from error
+    _check_identity(study, settings)
+    return study, storage
+
+
+def _storage(url, heartbeat):
+    options = dict(pool_pre_ping=True)  # A connection may have been lost.
+    if url.startswith('sqlite'):
+        options = dict(connect_args=dict(timeout=SQLITE_TIMEOUT))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.RDBStorage(
+            url,
+            engine_kwargs=options,
+            heartbeat_interval=heartbeat[0],
+            grace_period=heartbeat[1],
+        )
+
+
+def _check_identity(study, settings):
+    space = dict(vars(settings.space), type=type(settings.space).__name__)
+    own = dict(space=to_json(space), reward=to_json(settings.reward))
+    is_new = not any(trial.value is not None for trial in study.trials)
+    for key, value in own.items():
+        found = study.user_attrs.get(key, value)
+        if found != value and not is_new:
+            raise UserError(
+                f'the study {study.study_name} has the {key} {found}, but the '
+                f'config has {value}: give another --work-dir, or with '
+                '--storage another file name to the config'
+            )
+        study.set_user_attr(key, value)
+
+
+def sampler(cfg: dict) -> Any:
+    """Build a sampler of ours; of Optuna's, a function of numbers, its seed.
+
+    One of Optuna's is made for each trial: so its state is what is stored.
+    """
+    if resolve(TASK_UTILS, cfg.get('type')):
+        with _sentence('sampler'):
+            return TASK_UTILS.build(cfg)
+    _of_optuna('Sampler', cfg, seed=0)
+
+    def seeded(*numbers: int) -> optuna.samplers.BaseSampler:
+        state = np.random.SeedSequence(numbers).generate_state(1)
+        return _of_optuna('Sampler', cfg, seed=int(state[0]))
+
+    return seeded
+
+
+def _of_optuna(kind, cfg, **given):
+    """Build a sampler or a pruner, which may take what is given."""
+    arguments = dict(cfg)
+    name = arguments.pop('type', None)
+    module = getattr(optuna, f'{kind.lower()}s')
+    known = {n for n in dir(module) if n.endswith(kind)} - {f'Base{kind}'}
+    if name not in known:
+        ours = {'UniformSampler', 'NearBestSampler'} if given else set()
+        raise UserError(
+            f'search.{kind.lower()} is {name}, but must be one of '
+            f'{", ".join(sorted(ours | known))}'
+        )
+    takes = inspect.signature(getattr(module, name)).parameters
+    given = {key: given[key] for key in given.keys() & takes.keys()}
+    with _sentence(kind.lower()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # Some are called experimental.
+        return getattr(module, name)(**{**given, **arguments})
+
+
+@contextmanager
+def _sentence(kind):
+    try:
+        yield
+    except (TypeError, ValueError, ImportError) as error:
+        raise UserError(
+            f'search.{kind} cannot be built ({one_line(error)})'
+        ) from error
+
+
+@contextmanager
+def beating(study: optuna.Study, trial: int, storage: Any) -> Iterator[None]:
+    """Give signs of life of a trial."""
+    identity = storage.get_trial_id_from_study_id_trial_number(
+        storage.get_study_id_from_name(study.study_name), trial
+    )
+    ended = threading.Event()
+
+    def beat():
+        # What fails may work the next time.
+        while True:
+            with suppress(optuna.exceptions.StorageInternalError):
+                storage.record_heartbeat(identity)
+            if ended.wait(storage.get_heartbeat_interval()):
+                return
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

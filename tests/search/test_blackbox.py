@@ -1,0 +1,413 @@
+"""Workers of a study, with a function in place of the training."""
+
+import json
+import math
+
+import pytest
+from small_study import SPACE, search_config, train, worker
+
+from mmseg_autodeeplab.arch import AutoDeepLabSpace, DPCSpace
+from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.search.blackbox import (
+    NearBestSampler,
+    UniformSampler,
+    read_results,
+    read_settings,
+)
+from mmseg_autodeeplab.search.blackbox import worker as worker_module
+from mmseg_autodeeplab.search.blackbox.proxy import (
+    TrialFailed,
+    reward,
+    stage_config,
+)
+from mmseg_autodeeplab.search.blackbox.samplers import key
+
+SAMPLERS = dict(
+    UniformSampler={},
+    NearBestSampler=dict(p=0.7),
+    TPESampler=dict(n_startup_trials=2),
+)
+
+
+class Killed(BaseException):
+    """As if by kill -9: nothing is told."""
+
+
+def found(work_dir):
+    """What a study has found, by trial."""
+    return {
+        r.index: (r.architecture, r.rewards, r.state)
+        for r in read_results(str(work_dir))
+    }
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    """A worker that would wait for others stops instead."""
+
+    def stop_instead(*workers):
+        def sleep(seconds):
+            for each in workers:
+                each.stopping = True
+
+        monkeypatch.setattr(worker_module.time, 'sleep', sleep)
+
+    return stop_instead
+
+
+def test_a_search(tmp_path):
+    one = worker(tmp_path)
+    one.run()
+    results = read_results(str(tmp_path))
+    assert [r.rewards for r in results] == sorted(
+        (r.rewards for r in results), reverse=True
+    )
+    assert sorted(r.index for r in results) == [0, 1, 2, 3]
+    assert {r.state for r in results} == {'complete'}
+    best = results[0]
+    assert best.folder == str(tmp_path / 'trials' / f'{best.index:04d}')
+    assert dict(best.architecture.provenance)['study'] == 'small'
+    assert len(one.said) == 4
+    assert one.said[0].startswith(
+        f'trial 0 complete: {found(tmp_path)[0][1][0]:.5g} | 1/4 done, best '
+    )
+    assert 'the rest by about' in one.said[0]
+    assert one.said[-1].endswith(
+        f'| 4/4 done, best {best.rewards[-1]:.5g} (trial {best.index})'
+    )
+
+
+def test_trials_are_counted_over_all_calls(tmp_path):
+    calls = []
+
+    def counted(cfg, folder, report, held):
+        calls.append(folder)
+        return train(cfg, folder, report, held)
+
+    for trials, done in ((2, 2), (2, 2), (5, 5)):
+        worker(tmp_path, search_config(trials=trials), counted).run()
+        assert len(calls) == len(found(tmp_path)) == done
+
+
+@pytest.mark.parametrize('sampler', SAMPLERS)
+def test_a_worker_per_trial_proposes_what_one_proposes(tmp_path, sampler):
+    def cfg(trials):
+        options = dict(type=sampler, **SAMPLERS[sampler])
+        return search_config(sampler=options, trials=trials)
+
+    worker(tmp_path / 'one', cfg(4)).run()
+    for trials in range(1, 5):
+        worker(tmp_path / 'many', cfg(trials)).run()
+    assert found(tmp_path / 'one') == found(tmp_path / 'many')
+    worker(tmp_path / 'other', search_config(seed=1)).run()
+    assert found(tmp_path / 'one') != found(tmp_path / 'other')
+
+
+def test_workers_at_the_same_time(tmp_path, no_waiting):
+    """The second does all but what the first is at, and no trial more."""
+    worker(tmp_path / 'one').run()
+
+    def busy(cfg, folder, report, held):
+        if folder.endswith('0001/stage_0'):
+            second.run()
+        return train(cfg, folder, report, held)
+
+    first, second = (worker(tmp_path / 'two', train=t) for t in (busy, train))
+    no_waiting(second)
+    first.run()
+    assert len(second.said) == 2
+    assert found(tmp_path / 'one') == found(tmp_path / 'two')
+
+
+def test_a_dead_worker_loses_nothing(tmp_path):
+    """Others go on with its trial, at once, also with its earlier stages."""
+    cfg = search_config(stages=[dict(), dict(top=1.0)])
+    worker(tmp_path / 'one', cfg).run()
+    trained = []
+
+    def mortal(cfg, folder, report, held):
+        trained.append(folder.split('/')[-2:])
+        if len(trained) in (2, 4, 7):
+            raise Killed
+        return train(cfg, folder, report, held)
+
+    for _ in range(3):
+        with pytest.raises(Killed):
+            worker(tmp_path / 'two', cfg, mortal).run()
+    last = worker(tmp_path / 'two', cfg, mortal)
+    last.run()
+    assert found(tmp_path / 'one') == found(tmp_path / 'two')
+    # Each stage once, and once more for each death.
+    assert len(trained) == 2 * 4 + 3
+    states = [t.state.name for t in last.study.trials]
+    assert states.count('COMPLETE') == 4
+    assert states.count('FAIL') == len(states) - 4 == 3
+
+
+def test_a_worker_that_dies_before_it_proposes(tmp_path):
+    worker(tmp_path / 'one').run()
+    dying = worker(tmp_path / 'two')
+    dying._architecture = None  # As if it died there.
+    with pytest.raises(TypeError):
+        dying.run()
+    worker(tmp_path / 'two').run()
+    assert found(tmp_path / 'one') == found(tmp_path / 'two')
+
+
+def test_a_live_worker_keeps_its_trial(tmp_path, no_waiting):
+    """A look by another one is no death."""
+    looked = []
+
+    def watched(cfg, folder, report, held):
+        other = worker(tmp_path, search_config(trials=1))
+        no_waiting(other)
+        other.run()
+        looked.append(other.said)
+        return train(cfg, folder, report, held)
+
+    worker(tmp_path, search_config(trials=1), watched).run()
+    assert looked == [[]]
+
+
+def test_what_fails_is_told_and_the_search_goes_on(tmp_path):
+    failures = {1: TrialFailed('CUDA out of memory')}
+    one = worker(tmp_path, failures=failures)
+    one.run()
+    results = read_results(str(tmp_path))
+    assert [r.state for r in results] == ['complete'] * 4 + ['failed']
+    assert (results[-1].index, results[-1].failure) == (
+        1,
+        'CUDA out of memory',
+    )
+    assert one.said[1].startswith('trial 1 failed: CUDA out of memory | 1/4')
+    # It is not tried again.
+    worker(tmp_path, search_config(trials=5)).run()
+    assert sorted(found(tmp_path)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_search_of_failures_ends(tmp_path):
+    failures = dict.fromkeys(range(99), TrialFailed('no such file'))
+    with pytest.raises(UserError, match='10 trials in a row .* no such file'):
+        worker(tmp_path, failures=failures).run()
+
+
+def test_an_unknown_reward_ends_the_search_and_loses_no_trial(tmp_path):
+    with pytest.raises(UserError, match='gives mIoU, aAcc: choose'):
+        worker(tmp_path, search_config(reward='miou')).run()
+    one = worker(tmp_path)
+    one.run()
+    assert sorted(found(tmp_path)) == [0, 1, 2, 3]
+
+
+def test_later_stages_are_for_the_better_trials(tmp_path):
+    stages = [dict(), dict(top=0.5, train_cfg=dict(max_iters=2))]
+    scores, trained = {0: 30, 1: 20, 2: 40, 3: 35, 4: 10}, []
+
+    def staged(cfg, folder, report, held):
+        trained.append((int(folder[-12:-8]), cfg.train_cfg.max_iters))
+        return train(cfg, folder, report, held, values=scores)
+
+    cfg = search_config(stages=stages, trials=5)
+    worker(tmp_path, cfg, staged).run()
+    # Of 1, 2, 3, 4 and 5 trials the best 1, 1, 2, 2 and 3.
+    assert [i for i, stage in trained if stage == 2] == [0, 2, 3]
+    results = read_results(str(tmp_path))
+    assert [r.index for r in results] == [2, 3, 0, 1, 4]
+    assert [len(r.rewards) for r in results] == [2, 2, 2, 1, 1]
+
+
+def test_pruning(tmp_path):
+    pruner = dict(type='ThresholdPruner', lower=25)
+    cfg = search_config(pruner=pruner, stages=[dict(), dict()])
+    one = worker(tmp_path, cfg, values={1: 20})
+    one.run()
+    states = {
+        r.index: (r.state, len(r.rewards)) for r in read_results(tmp_path)
+    }
+    done = ('complete', 2)
+    assert states == {0: done, 1: ('pruned', 0), 2: done, 3: done}
+
+
+@pytest.mark.parametrize(
+    'space', [DPCSpace(1), AutoDeepLabSpace(1, 1)], ids=['DPC', 'AutoDeepLab']
+)
+def test_no_architecture_twice(space):
+    for sampler in (UniformSampler(), NearBestSampler(p=0.7)):
+        taken, best = set(), []
+        for index in range(space.count()):
+            drawn = sampler.propose(space, 0, index, taken, best)
+            assert key(space, drawn) not in taken
+            taken.add(key(space, drawn))
+            best = [drawn, *best][:3]
+    # Also where those of earlier trials are not stored.
+    drawn = {
+        key(space, UniformSampler().propose(space, 0, index, set(), []))
+        for index in range(10)
+    }
+    assert len(drawn) == 10
+
+
+def test_near_the_best():
+    space = DPCSpace(5)
+    best = [space.random(seed) for seed in (1, 2, 3)]
+
+    def distances(sampler, index):
+        drawn = space.choices(
+            sampler.propose(space, 0, index, set(), best)
+        ).items()
+        return [len(drawn - space.choices(b).items()) for b in best]
+
+    near = [distances(NearBestSampler(1, 2), i) for i in range(50)]
+    assert all(1 in d[:2] and d[2] > 1 for d in near)
+    half = [min(distances(NearBestSampler(0.5), i)) for i in range(200)]
+    assert 80 < half.count(1) < 120
+    none = NearBestSampler(1).propose(space, 0, 0, set(), [])
+    assert none == space.random([0, 0, 0])
+
+
+def test_a_sampler_of_optuna_may_repeat_itself(tmp_path):
+    """What it proposes again is not trained again, and not counted."""
+    cfg = search_config(
+        space=dict(SPACE, num_branches=1),
+        sampler=dict(type='RandomSampler'),
+        trials=30,
+    )
+    worker(tmp_path, cfg).run()
+    results = read_results(str(tmp_path))
+    complete = [r for r in results if r.state == 'complete']
+    assert len(complete) == len({str(r.architecture) for r in complete}) == 30
+    failed = {r.failure for r in results if r.state == 'failed'}
+    assert failed and all(
+        f.startswith('it has the architecture of trial ') for f in failed
+    )
+
+
+@pytest.mark.parametrize(
+    'names, values, expected',
+    [
+        (['mIoU'], dict(mIoU=40.0), 40.0),
+        (['a', 'b'], dict(a=20.0, b=80.0, c=1), 40.0),
+        (['a', 'b'], dict(a=0.0, b=80.0), 0.0),
+        (['a'], dict(a=math.nan), TrialFailed),
+        (['a'], dict(a=None), TrialFailed),
+        (['a'], dict(a=-1.0), TrialFailed),
+        (['a', 'd'], dict(a=1.0), UserError),
+    ],
+)
+def test_reward(names, values, expected):
+    if isinstance(expected, float):
+        assert reward(values, names) == pytest.approx(expected)
+    else:
+        with pytest.raises(expected):
+            reward(values, names)
+
+
+def test_the_config_of_a_stage():
+    stage = dict(top=0.5, train_cfg=dict(max_iters=9))
+    cell = DPCSpace(2).random(0)
+    search = search_config(stages=[stage])
+    search.retrain = dict(train_cfg=dict(max_iters=99))
+    cfg = stage_config(search, cell, stage, 7, '')
+    assert cfg.model.decode_head.arch == cell.content()
+    assert cfg.train_cfg.max_iters == 9
+    assert cfg.randomness.seed == 7
+    assert [b['type'] for b in cfg.visualizer.vis_backends] == [
+        'LocalVisBackend'
+    ]
+    assert not {'search', 'retrain', 'top'} & {*cfg}
+    assert search.train_cfg.max_iters == 1
+
+
+def test_cells_and_paths_are_searched_as_well():
+    search = search_config(space=dict(type='AutoDeepLabSpace'))
+    architecture = AutoDeepLabSpace(4, 2).random(0)
+    search.model.backbone = dict(
+        type='AutoDeepLab', arch='autodeeplab', filter_multiplier=4
+    )
+    search.model.decode_head = dict(
+        type='AutoDeepLabHead',
+        in_channels=[1, 1],
+        dilations=(12, 24, 36),
+        channels=8,
+        num_classes=2,
+    )
+    cfg = stage_config(search, architecture, {}, 0, '')
+    assert cfg.model.backbone.arch == architecture.content()
+    final = 2 * 4 * architecture.path[-1] // 4
+    assert cfg.model.decode_head.in_channels[-1] == final
+    rate = 96 // architecture.path[-1]
+    assert cfg.model.decode_head.dilations == [rate, 2 * rate, 3 * rate]
+    search.model.decode_head.dilations = (2, 4, 6)
+    cfg = stage_config(search, architecture, {}, 0, '')
+    assert cfg.model.decode_head.dilations == (2, 4, 6)
+
+
+def test_a_model_without_a_place_for_it():
+    with pytest.raises(UserError, match='but model.backbone is a ResNet'):
+        stage_config(
+            search_config(), AutoDeepLabSpace(2, 1).random(0), {}, 0, ''
+        )
+
+
+@pytest.mark.parametrize(
+    'search, sentence',
+    [
+        (None, 'has no search=dict'),
+        (dict(space=None), 'is None, but its type must be one of'),
+        (dict(space=dict(type='Nowhere')), 'AutoDeepLabSpace, DPCSpace'),
+        (dict(space=dict(type='UniformSampler')), 'must be one of'),
+        (dict(space=dict(SPACE, num_branches=0)), 'num_branches is 0'),
+        (dict(trails=3), 'trails'),
+        (dict(trials=0), 'trials is 0'),
+        (dict(space=dict(SPACE, num_branches=1), trials=82), '81 arch'),
+        (dict(reward=[]), 'reward is'),
+        (dict(stages=[dict(top=50)]), 'stages is'),
+        (dict(heartbeat=60), 'cannot be read'),
+    ],
+)
+def test_settings_that_cannot_be(search, sentence):
+    cfg = search_config(**search or {})
+    if search is None:
+        cfg.pop('search')
+    with pytest.raises(UserError, match=sentence):
+        read_settings(cfg)
+
+
+@pytest.mark.parametrize(
+    'search, url, sentence',
+    [
+        ({}, 'nonsense', 'the storage nonsense cannot be used'),
+        ({}, 'postgresql://a:b@127.0.0.1:9/x', r'a:\*\*\*@127.* used'),
+        ({}, 'sqlite:////no/such/folder/x.db', 'cannot be used'),
+        (dict(pruner=dict(type='Shears')), None, 'one of .*MedianPruner'),
+        (dict(pruner=dict(type='ThresholdPruner')), None, 'cannot be built'),
+        (dict(sampler=dict(type='Any')), None, 'NearBestSampler, .*TPE'),
+        (dict(sampler=dict(type='TPESampler', x=1)), None, 'cannot be built'),
+        (dict(sampler=dict(type='NearBestSampler', x=1)), None, 'be built'),
+        (dict(space=dict(SPACE, num_branches=3)), None, 'has the space'),
+        (dict(reward='aAcc'), None, r'has the reward \["mIoU"\], but'),
+    ],
+)
+def test_studies_that_cannot_be(tmp_path, monkeypatch, search, url, sentence):
+    monkeypatch.setattr('time.sleep', lambda seconds: None)
+    worker(tmp_path, search_config(trials=1)).run()
+    with pytest.raises(UserError, match=sentence) as error:
+        worker(tmp_path, search_config(**search), url=url)
+    assert '\n' not in str(error.value)
+    assert sorted(found(tmp_path)) == [0]
+
+
+def test_the_files_of_a_trial(tmp_path):
+    worker(tmp_path, search_config(trials=1)).run()
+    folder = tmp_path / 'trials' / '0000'
+    assert json.loads((folder / 'reward.json').read_text()).keys() == {
+        'index',
+        'number',
+        'state',
+        'rewards',
+        'failure',
+        'ended',
+        'seconds',
+    }
+    architecture = json.loads((folder / 'architecture.json').read_text())
+    assert architecture['provenance']['trial'] == 0
