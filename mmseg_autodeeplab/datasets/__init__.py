@@ -1,5 +1,6 @@
 """Data sets, samplers and transforms that MMSegmentation lacks."""
 
+from .cached_features import CachedFeaturesDataset
 from .camvid import CamVidDataset
 from .loading import (
     LoadCheckedAnnotations,
