@@ -4,8 +4,8 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Union
 
 
@@ -35,6 +35,20 @@ def write_atomically(file: str, content: Union[str, bytes]) -> None:
         if isinstance(error, OSError):
             error.filename = file
         raise
+
+
+@contextmanager
+def locked(file: str) -> Iterator[None]:
+    """Wait until no other process is in here with this file, which is made.
+
+    The system gives the lock back when a process ends, however it ends.
+    """
+    import fcntl  # Of POSIX; all else works without it.
+
+    os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
+    with open(file, 'a') as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def to_json(value: Any, **options: Any) -> str:

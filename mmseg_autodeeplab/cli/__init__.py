@@ -20,3 +20,4 @@ from .configs import (
 )
 from .data import check_data, check_loading
 from .errors import user_errors
+from .folders import link_folder

@@ -8,5 +8,6 @@ from .loading import (
     check_pipelines,
     uncheck_pipelines,
 )
+from .person_part import PascalPersonPartDataset
 from .shapes import ShapesDataset
 from .split_sampler import SplitInfiniteSampler

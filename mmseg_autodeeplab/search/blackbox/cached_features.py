@@ -5,7 +5,6 @@ that were computed once. They are a function of what :func:`_key` hashes, so
 trials and workers that agree in it share one cache.
 """
 
-import contextlib
 import copy
 import glob
 import hashlib
@@ -33,12 +32,7 @@ from ...datasets.cached_features import save_index, save_sample
 from ...engine.randomness import ITERATION, seeded
 from ...engine.sample_stream import SampleStream, seeded_loader
 from ...errors import UserError, one_line
-from ...files import to_json
-
-try:
-    import fcntl
-except ImportError:  # As on Windows: more than one may write, one is used.
-    fcntl = None
+from ...files import locked, to_json
 
 FORMAT = 1  # of the files
 DTYPES = dict(float32=torch.float32, float16=torch.float16)
@@ -78,7 +72,7 @@ def cached_config(
     }
     key = _key(cfg, extractor, datasets, crops)
     folder = osp.join(osp.abspath(cache_dir), key)
-    with _locked(folder):
+    with locked(f'{folder}.lock'):
         if not osp.isdir(folder):
             _write(folder, cfg, extractor, datasets, crops)
     for part in datasets:
@@ -280,26 +274,12 @@ def _files(dataset) -> Iterable[list]:
             yield [path[root:], stat and stat.st_size, stat and stat.st_mtime]
 
 
-@contextlib.contextmanager
-def _locked(folder):
-    """Let one process at a time look for a cache, and write it.
-
-    The system gives the lock back when a process ends, however it ends.
-    """
-    os.makedirs(osp.dirname(folder), exist_ok=True)
-    with open(f'{folder}.lock', 'a') as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever wrote these was killed.
-            for aside in glob.glob(f'{glob.escape(folder)}-*.tmp'):
-                shutil.rmtree(aside)
-        yield
-
-
 def _write(folder, cfg, extractor, datasets, crops):
     """Write a cache aside, then give the folder its name."""
     aside = f'{folder}-{uuid.uuid4().hex[:8]}.tmp'
     logger = MMLogger.get_current_instance()
+    for left in glob.glob(f'{glob.escape(folder)}-*.tmp'):
+        shutil.rmtree(left)  # Whoever wrote it was killed.
     try:
         # The shorter one first, to know early where the disk is too small.
         for part in ('val', 'train'):
@@ -312,11 +292,7 @@ def _write(folder, cfg, extractor, datasets, crops):
             _write_part(osp.join(aside, part), samples, count)
             metainfo = getattr(datasets[part], 'metainfo', {})
             save_index(osp.join(aside, part), count, metainfo)
-        try:
-            os.rename(aside, folder)
-        except OSError:
-            if not osp.isdir(folder):  # Nobody else was first.
-                raise
+        os.rename(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
