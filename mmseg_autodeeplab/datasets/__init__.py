@@ -6,6 +6,7 @@ from .loading import (
     LoadCheckedAnnotations,
     LoadCheckedImage,
     check_pipelines,
+    transforms_in,
     uncheck_pipelines,
 )
 from .person_part import PascalPersonPartDataset
