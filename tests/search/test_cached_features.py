@@ -178,6 +178,19 @@ def test_losses_are_those_of_the_uncached_training(cfg, tmp_path, decoder):
     assert runner.train_dataloader.dataset.metainfo['classes'] == list('abc')
 
 
+@pytest.mark.run
+def test_a_trial_is_trained_and_resumed_by_the_tool(cfg, tmp_path, run_tool):
+    cfg.default_hooks.checkpoint = dict(
+        type='CheckpointHook', by_epoch=False, interval=7
+    )
+    cached = cached_config(cfg, tmp_path / 'cache')
+    cached.dump(tmp_path / 'trial.py')
+    options = ('--work-dir', tmp_path / 'trial', '--resume')
+    run_tool('train', tmp_path / 'trial.py', *options)
+    assert (tmp_path / 'trial' / 'iter_7.pth').is_file()
+    run_tool('train', tmp_path / 'trial.py', *options)
+
+
 def test_a_sample_is_a_crop_of_its_own(cfg, tmp_path):
     cfg = cached_config(cfg, tmp_path / 'cache', crops=2)
     init_default_scope('mmseg')

@@ -103,7 +103,18 @@ def write_cache(cfg, folder, crops, dtype):
     """Return a config on cached features, and how long these took."""
     begin = time.perf_counter()
     cached = cached_config(cfg, folder, crops, dtype)
-    return cached, time.perf_counter() - begin
+    return dict(config=cached, seconds=time.perf_counter() - begin)
+
+
+def isolated(function, *args):
+    """What a function returns in a process of its own."""
+    found = measurement.isolated(function, *args)
+    if 'error' in found:
+        raise UserError(
+            f'{function.__name__} ended with: {found["error"]}; free some '
+            'memory, or measure with smaller crops'
+        )
+    return found
 
 
 def size_of(folder):
@@ -143,18 +154,16 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         short = shorten(cfg, args.warmup + args.iters + 1, folder)
         cache_dir = args.cache_dir or osp.join(folder, 'cache')
-        cached, writing = measurement.isolated(
-            write_cache, short, cache_dir, args.crops, args.dtype
-        )
+        cache = isolated(write_cache, short, cache_dir, args.crops, args.dtype)
         found = dict(
             config=cfg.filename,
             **measurement.environment('cpu'),
             crops=args.crops,
             dtype=args.dtype,
-            cache_seconds=writing,
+            cache_seconds=cache['seconds'],
             cache_bytes=size_of(cache_dir),
-            uncached=measurement.isolated(measure, short, args.warmup),
-            cached=measurement.isolated(measure, cached, args.warmup),
+            uncached=isolated(measure, short, args.warmup),
+            cached=isolated(measure, cache['config'], args.warmup),
         )
     rows = []
     for name in ('uncached', 'cached'):
@@ -170,7 +179,7 @@ def main():
     header.append(f'trial of {schedule.max_iters} iterations (min)')
     print(measurement.table(header, rows))
     print(
-        f'\nThe cache: {writing:.3g} s once, '
+        f'\nThe cache: {cache["seconds"]:.3g} s once, '
         f'{found["cache_bytes"] / 2**20:.4g} MiB, {args.dtype}'
     )
     if args.json:
