@@ -7,9 +7,14 @@ import os
 import stat
 import uuid
 import zipfile
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, TextIO, Union
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Optional, TextIO, Union
+
+try:
+    import fcntl
+except ImportError:  # Of Windows.
+    fcntl = None
 
 
 def write_atomically(file: str, content: Union[str, bytes]) -> None:
@@ -38,6 +43,32 @@ def write_atomically(file: str, content: Union[str, bytes]) -> None:
         if isinstance(error, OSError):
             error.filename = file
         raise
+
+
+def lock(file: str, wait: bool = True) -> Optional[int]:
+    """Lock a file; returns its descriptor, or None where another holds it.
+
+    Children that are given the descriptor hold the lock as well.
+    """
+    os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT)
+    try:
+        how = 0 if wait else fcntl.LOCK_NB
+        fcntl.flock(descriptor, fcntl.LOCK_EX | how)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextmanager
+def locked(file: str) -> Iterator[None]:
+    """Wait for the lock of a file, and hold it."""
+    descriptor = lock(file)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def to_json(value: Any, **options: Any) -> str:

@@ -113,6 +113,16 @@ def shrink(pipeline):
         shrink(transform.get('transforms', []))
 
 
+def forget_weights(model):
+    """Ask for no weights that are downloaded or trained before, in place."""
+    if 'pretrained' in model:
+        model.pretrained = None if model.type != 'TIMMBackbone' else False
+    if (model.get('init_cfg') or {}).get('type') == 'Pretrained':
+        del model['init_cfg']
+    if 'backbone' in model:
+        forget_weights(model.backbone)
+
+
 def narrow(model):
     """Make a network of ours narrow, and a supernet short, in place."""
     backbone = model.backbone
@@ -146,6 +156,7 @@ def miniature(file, folder):
             make_data(dataset, folder, rng)
             shrink(dataset.pipeline)
     narrow(cfg.model)
+    forget_weights(cfg.model)
     cfg.model.data_preprocessor.size = CROP_SIZE
     cfg.train_cfg.update(max_iters=1, val_interval=1)
     for hook in cfg.get('custom_hooks', []):

@@ -23,7 +23,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmseg_autodeeplab.engine import SeededIterBasedTrainLoop
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = [file for file in CONFIGS.values() if file.parent.name == 'autodeeplab']
+OURS = [
+    file
+    for file in CONFIGS.values()
+    if file.parent.name in ('autodeeplab', 'dpc')
+]
 every_config = pytest.mark.parametrize('file', CONFIGS.values(), ids=CONFIGS)
 
 
@@ -70,7 +74,7 @@ def test_the_model_fits_the_data(file):
         tuple(t.crop_size) for t in transforms(cfg) if t.type == 'RandomCrop'
     } == {crop}
     # Configs that differ in these alone have one network.
-    cfg.model.data_preprocessor = None
+    cfg.model.update(data_preprocessor=None, pretrained=None)
     for head in heads(cfg.model):
         head.num_classes = 2
     check_network(json.dumps(cfg.model.to_dict()))
@@ -80,6 +84,9 @@ def test_the_model_fits_the_data(file):
 def check_network(cfg):
     """What the backbone returns fits the heads."""
     cfg = json.loads(cfg)
+    if cfg['backbone']['type'] == 'TIMMBackbone':
+        pytest.importorskip('timm')
+        cfg['backbone']['pretrained'] = False
     init_default_scope('mmseg')
     with torch.device('meta'), torch.no_grad():
         model = MODELS.build(dict(cfg)).to('meta')
@@ -277,17 +284,91 @@ def test_the_config_of_the_readme(tmp_path):
     assert tuple(cfg.model.data_preprocessor.size) == stock.crop_size
 
 
-def test_every_config_of_a_network_is_listed():
+@pytest.mark.parametrize('method', ['autodeeplab', 'dpc'])
+def test_every_config_of_a_network_is_listed(method):
     """In the tables of the zoo's page, and for mim in the metafile."""
-    page = (ROOT / 'configs' / 'autodeeplab' / 'README.md').read_text()
-    links = re.findall(r'\]\(([\w.-]+\.py)\)', page)
-    assert sorted(links) == sorted(file.name for file in NETWORKS)
-
-    (metafile,) = yaml.safe_load((ROOT / 'model-index.yml').read_text())[
-        'Import'
+    networks = [
+        file
+        for file in OURS
+        if file.parent.name == method and file.stem.startswith(method)
     ]
+    page = (ROOT / 'configs' / method / 'README.md').read_text()
+    links = re.findall(r'\]\(([\w.-]+\.py)\)', page)
+    assert sorted(links) == sorted(file.name for file in networks)
+
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    metafile = f'configs/{method}/metafile.yaml'
+    assert metafile in index['Import']
     models = yaml.safe_load((ROOT / metafile).read_text())['Models']
-    assert [ROOT / model['Config'] for model in models] == NETWORKS
-    for model, file in zip(models, NETWORKS):
+    assert [ROOT / model['Config'] for model in models] == networks
+    for model, file in zip(models, networks):
         assert model['Name'] == file.stem
         assert model['Metadata']['Batch Size'] == 16
+
+
+CELLS = [file for file in OURS if file.stem.startswith('dpc_')]
+
+
+@pytest.mark.parametrize('file', CELLS, ids=lambda file: file.stem)
+def test_name_of_a_cell_says_what_is_inside(file):
+    """And the paper's recipe is inside of each."""
+    cfg = read(file)
+    name = re.fullmatch(
+        r'dpc_(?P<backbone>.+)-d(?P<stride>8|16)_(?P<gpus>\d)xb(?P<batch>\d)'
+        r'-90k_(?P<data>.+)-(?P<crop>\d+)x(?P=crop)',
+        file.stem,
+    ).groupdict()
+    kind = {
+        'mobilenet-v2': dict(type='MobileNetV2'),
+        'r101': dict(type='ResNetV1c', depth=101),
+        'x65': dict(type='TIMMBackbone', model_name='xception65'),
+        'x71': dict(type='TIMMBackbone', model_name='xception71'),
+    }[name['backbone']]
+    assert dict(cfg.model.backbone, **kind) == cfg.model.backbone
+    stride = int(name['stride'])
+    head = cfg.model.decode_head
+    assert (head.arch, head.output_stride) == ('dpc', stride)
+    assert (head.norm_cfg.momentum, head.norm_cfg.eps) == (3e-4, 1e-5)
+    assert cfg.train_dataloader.batch_size == int(name['batch'])
+    assert int(name['batch']) * int(name['gpus']) == 16
+    crop = 769 if name['data'] == 'cityscapes' else 513
+    assert int(name['crop']) == crop
+    assert tuple(cfg.model.data_preprocessor.size) == (crop, crop)
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 90000
+    assert cfg.param_scheduler[0].power == 0.9
+    assert cfg.optim_wrapper.optimizer == dict(
+        type='SGD', lr=0.01, momentum=0.9, weight_decay=4e-5
+    )
+    if kind['type'] == 'TIMMBackbone':
+        assert cfg.model.backbone.output_stride == stride
+        assert cfg.sync_bn == 'torch'
+        return
+    # The head is told the stride that the backbone has.
+    init_default_scope('mmseg')
+    with torch.device('meta'), torch.no_grad():
+        backbone = MODELS.build(cfg.model.backbone).to('meta')
+        backbone = revert_sync_batchnorm(backbone)
+        backbone.eval()  # Not every one returns itself.
+        *_, feature = backbone(torch.empty(1, 3, 128, 64))
+    assert feature.shape[2:] == (128 // stride, 64 // stride)
+
+
+@pytest.mark.parametrize('name', ['search_cityscapes', 'search_voc12aug'])
+def test_the_proxy_of_the_paper(name):
+    cfg = read(CONFIGS[f'dpc/{name}'])
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 30000
+    assert cfg.train_dataloader.batch_size == 8
+    assert cfg.optim_wrapper.optimizer.lr == 0.01
+    backbone = cfg.model.backbone
+    assert backbone.type == 'FrozenBackbone'
+    # Its weights are where their config leaves them.
+    weights = backbone.backbone.init_cfg
+    _, source, file = Path(weights.checkpoint).parts
+    trained = read(CONFIGS[f'dpc/{source}'])
+    assert file == f'iter_{trained.train_cfg.max_iters}.pth'
+    for key in ('type', 'widen_factor', 'strides', 'dilations'):
+        assert backbone.backbone[key] == trained.model.backbone[key]
+    assert cfg.search.space == dict(type='DPCSpace', num_branches=5)
+    assert cfg.search.stages[0].cache_features
+    retrained = cfg.retrain.model.backbone
+    assert retrained.type == 'MobileNetV2' and retrained.init_cfg == weights

@@ -35,7 +35,10 @@ PAGES = [INDEX] + [
     for name in re.findall(r'^[\w/]+$', INDEX.read_text(), re.M)
 ]
 README = ROOT / 'README.md'
-READMES = [README, ROOT / 'configs' / 'autodeeplab' / 'README.md']
+ZOO = [
+    ROOT / 'configs' / name / 'README.md' for name in ('autodeeplab', 'dpc')
+]
+READMES = [README, *ZOO]
 TEXTS = {
     str(page.relative_to(ROOT)): page.read_text() for page in PAGES + READMES
 }
@@ -252,8 +255,12 @@ def test_checkpoints_are_saved(text):
     ):
         if name == Path(OWN).stem:
             name = 'search_cityscapes'  # of the same schedule
-        (file,) = (f for f in CONFIGS.values() if f.stem == name)
-        cfg = read(file)
+        (cfg,) = (
+            read(file)
+            for file in CONFIGS.values()
+            if name.endswith(file.stem)
+            and Path(read(file).get('work_dir', file.stem)).name == name
+        )
         if decoded:
             schedule = ROOT / 'configs' / '_base_' / 'schedules' / 'retrain.py'
             retrain = Config.fromfile(schedule)

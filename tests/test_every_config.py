@@ -23,6 +23,20 @@ RUNS = (
     'camvid/autodeeplab-s_1xb4-600i_camvid-128x128',
     'camvid/deeplabv3plus_r18-d8_1xb4-600i_camvid-128x128',
     'camvid/fcn-unet-s5-d16_1xb4-600i_camvid-128x128',
+    'dpc/backbone_mobilenet-v2_1xb8-2000i_camvid-256x256',
+    'dpc/backbone_mobilenet-v2_4xb4-90k_coco-voc21-513x513',
+    'dpc/dpc_mobilenet-v2-d16_4xb4-90k_person-part-513x513',
+    'dpc/dpc_mobilenet-v2-d16_4xb4-90k_voc12aug-513x513',
+    'dpc/dpc_mobilenet-v2-d16_8xb2-90k_cityscapes-769x769',
+    'dpc/dpc_r101-d16_4xb4-90k_voc12aug-513x513',
+    'dpc/dpc_r101-d16_8xb2-90k_cityscapes-769x769',
+    'dpc/dpc_x71-d16_4xb4-90k_person-part-513x513',
+    'dpc/dpc_x71-d16_4xb4-90k_voc12aug-513x513',
+    'dpc/dpc_x71-d16_8xb2-90k_cityscapes-769x769',
+    'dpc/search_camvid',
+    'dpc/search_cityscapes',
+    'dpc/search_demo',
+    'dpc/search_voc12aug',
     'stock_heads/pspnet_autodeeplab-s_4xb2-40k_cityscapes-512x1024',
     'stock_heads/upernet_autodeeplab-s_4xb2-40k_cityscapes-512x1024',
 )
@@ -52,7 +66,10 @@ def test_every_combination_of_data_network_and_head_runs():
 @pytest.mark.parametrize('name', RUNS)
 def test_config_trains_and_tests(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    runner = Runner.from_cfg(miniature(CONFIGS[name], tmp_path))
+    cfg = miniature(CONFIGS[name], tmp_path)
+    if cfg.model.backbone.type == 'TIMMBackbone':
+        pytest.importorskip('timm')
+    runner = Runner.from_cfg(cfg)
     before = {
         name: p.detach().clone() for name, p in runner.model.named_parameters()
     }
@@ -64,14 +81,18 @@ def test_config_trains_and_tests(name, tmp_path, monkeypatch):
         if not torch.equal(p, before[name])
     }
     assert any(name.startswith('decode_head.conv_seg') for name in moved)
-    assert next(iter(before)) in moved
+    if cfg.model.backbone.type == 'FrozenBackbone':
+        parameters = runner.model.backbone.parameters()
+        assert not any(p.requires_grad for p in parameters)
+    else:
+        assert next(iter(before)) in moved
     losses = {
         name: history.current()
         for name, history in runner.message_hub.log_scalars.items()
         if 'loss' in name
     }
     assert all(map(math.isfinite, losses.values())), losses
-    assert ('train/arch_loss' in losses) == ('search' in name)
+    assert ('train/arch_loss' in losses) == ('autodeeplab/search' in name)
     assert any('aux' in name for name in losses) == (
         'auxiliary_head' in runner.cfg.model
     )

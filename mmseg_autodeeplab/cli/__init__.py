@@ -19,5 +19,6 @@ from .configs import (
 )
 from .data import check_data, check_loading
 from .errors import user_errors
+from .folders import link_folder
 from .model import check_channels, check_losses
 from .work_dir import check_work_dir, open_work_dir

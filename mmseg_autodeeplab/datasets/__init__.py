@@ -1,5 +1,6 @@
 """Data sets, samplers and transforms that MMSegmentation lacks."""
 
+from .cached_features import CachedFeaturesDataset
 from .camvid import CamVidDataset
 from .loading import (
     LoadCheckedAnnotations,
@@ -8,5 +9,6 @@ from .loading import (
     transforms_in,
     uncheck_pipelines,
 )
+from .person_part import PascalPersonPartDataset
 from .shapes import ShapesDataset
 from .split_sampler import SplitInfiniteSampler

@@ -3,6 +3,7 @@
 from .drawing import (
     as_image,
     draw_cell,
+    draw_dpc,
     draw_path,
     drawing_files,
     render,

@@ -18,9 +18,12 @@ from ..arch import (
     Architecture,
     AutoDeepLabArchitecture,
     Connection,
+    DPCArchitecture,
     incoming,
     levels_at,
 )
+from ..arch.dpc import FEATURE
+from ..arch.primitives import BLUE, GREY, YELLOW
 from ..errors import UserError
 from ..files import write_atomically
 
@@ -34,6 +37,15 @@ BLOCK_WIDTH = BOX[0] + 3.6  # with the sum
 BLOCK_HEIGHT = 2 * BOX[1] + 1.6
 WIRE_HEIGHT = 1.2
 GAP = 4.0
+FEATURE_WIDTH = 5.0
+BRANCH = (12.6, 1.8)  # of a branch of a dense prediction cell
+BRANCH_HEIGHT = 4.0  # with what is around it
+# Of its operation and kernel.
+COLORS = {
+    ('conv', 1): GREY,
+    ('conv', 3): BLUE,
+    ('pyramid_pooling', None): YELLOW,
+}
 
 
 class CellLayout:
@@ -209,8 +221,64 @@ def draw_path(architecture: AutoDeepLabArchitecture) -> Figure:
     return figure
 
 
+def draw_dpc(architecture: DPCArchitecture) -> Figure:
+    """Draw a dense prediction cell, from the feature to the concatenation.
+
+    A branch stands to the right of what it reads, with its number, in a row of
+    its own. The wire in that row, to the concatenation, is faint.
+    """
+    branches = architecture.branches
+    depths, rows = {FEATURE: 0}, _rows_of(branches)
+    for i, branch in enumerate(branches):
+        depths[i] = depths[branch.input] + 1
+
+    step, first = BRANCH[0] + GAP, FEATURE_WIDTH + GAP
+    right = first + step * max(depths.values())
+    half = len(branches) * BRANCH_HEIGHT / 2
+    width, height = right + 5.5, 2 * half + 1
+    figure = Figure((width * INCHES, height * INCHES))
+    ax = figure.add_axes(
+        (0, 0, 1, 1), xlim=(-1, right + 4.5), ylim=(-height / 2, height / 2)
+    )
+    ax.set_axis_off()
+    heights = {
+        i: half - (row + 0.5) * BRANCH_HEIGHT for i, row in rows.items()
+    }
+    middle = sum(heights.values()) / len(heights)
+    heights[FEATURE] = middle
+    _box(ax, 0, middle, FEATURE_WIDTH, 2.6, 'feature')
+    for i, branch in enumerate(branches):
+        left, y = first + step * (depths[i] - 1), heights[i]
+        _wire(ax, [(left - GAP, heights[branch.input]), (left, y)])
+        _wire(ax, [(left + BRANCH[0], y), (right, y)], color=FAINT, zorder=1)
+        color = COLORS[branch.op, branch.kernel]
+        _box(ax, left, y, *BRANCH, branch.label, color)
+        _text(ax, left + 0.8, y + BRANCH[1] / 2 + 0.7, f'{i}')
+    _box(ax, right, middle, 2, 2 * half - 0.6, 'concat', rotation=90)
+    _wire(ax, [(right + 2, middle), (right + 3.5, middle)])
+    return figure
+
+
+def _rows_of(branches):
+    """The row of each branch, in the middle of those that read it."""
+
+    def order(source):
+        readers = [i for i, b in enumerate(branches) if b.input == source]
+        half = len(readers) // 2
+        upper, lower = (
+            [*map(order, p)] for p in (readers[:half], readers[half:])
+        )
+        own = [] if source == FEATURE else [source]
+        return sum(upper, []) + own + sum(lower, [])
+
+    return {branch: row for row, branch in enumerate(order(FEATURE))}
+
+
 # What is drawn of each kind of architectures.
-DRAWINGS = {AutoDeepLabArchitecture: dict(cell=draw_cell, path=draw_path)}
+DRAWINGS = {
+    AutoDeepLabArchitecture: dict(cell=draw_cell, path=draw_path),
+    DPCArchitecture: dict(cell=draw_dpc),
+}
 
 
 def drawings_of(architecture: Architecture) -> dict[str, Callable]:

@@ -16,6 +16,12 @@ def test_names_and_files_are_drawn(run_tool, failure, tmp_path, capsys):
     assert before == {p: p.read_bytes() for p in (tmp_path / 'out').iterdir()}
 
 
+def test_a_dense_prediction_cell_is_drawn(run_tool, tmp_path):
+    run_tool(TOOL, 'dpc', '--out-dir', tmp_path)
+    files = {file.name for file in tmp_path.iterdir()}
+    assert files == {'cell.svg', 'cell.png'}
+
+
 def test_what_is_no_architecture(failure, tmp_path):
     text = failure(TOOL, 'autodeeplap', '--out-dir', tmp_path)
     assert "'autodeeplap'" in text and 'autodeeplab' in text

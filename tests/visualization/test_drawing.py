@@ -6,11 +6,19 @@ from xml.etree import ElementTree
 import pytest
 from architectures import random_architecture
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
+from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 
-from mmseg_autodeeplab.arch import get_architecture
+from mmseg_autodeeplab.arch import (
+    DPCArchitecture,
+    DPCSpace,
+    get_architecture,
+)
+from mmseg_autodeeplab.arch.primitives import BLUE, GREY, YELLOW
 from mmseg_autodeeplab.visualization import (
     draw_cell,
+    draw_dpc,
     draw_path,
     drawing_files,
     render,
@@ -53,6 +61,10 @@ def test_no_two_labels_overlap_and_all_are_inside(
     draw, num_blocks, num_layers
 ):
     figure = draw(random_architecture(num_blocks, num_layers, num_layers))
+    check_labels(figure)
+
+
+def check_labels(figure):
     boxes = text_boxes(figure)
     for one, two in itertools.combinations(boxes.values(), 2):
         assert not one.overlaps(two)
@@ -118,6 +130,78 @@ def test_the_published_cell():
     }.items():
         assert texts.count(name) == count, name
     assert {'2', '3', '4', '5', '6'} < set(texts)
+
+
+@pytest.mark.parametrize('num_branches', [1, 2, 5, 9])
+@pytest.mark.parametrize('seed', range(4))
+def test_a_drawing_of_a_dpc_is_its_graph(num_branches, seed):
+    """Every wire is followed from the box where it begins."""
+    cell = DPCSpace(num_branches).random([seed, num_branches])
+    figure = draw_dpc(cell)
+    check_labels(figure)
+    ax = figure.axes[0]
+    bottom, top = ax.get_ylim()
+    boxes, wires = [], []
+    for patch in ax.patches:
+        if isinstance(patch, FancyBboxPatch):
+            box = patch.get_path().get_extents(patch.get_patch_transform())
+            assert bottom < box.y0 and box.y1 < top
+            boxes.append((box, patch.get_facecolor()))
+        else:
+            wires.append(patch.get_path().vertices)
+    (feature, *branches, concat), colours = zip(*boxes)
+    whole = [feature, *branches]
+    for branch, box, colour in zip(cell.branches, branches, colours[1:]):
+        kinds = {'pyramid_pooling': YELLOW, 1: GREY, 3: BLUE}
+        assert colour == to_rgba(kinds[branch.kernel or branch.op])
+        (y,) = {round(wire[-1][1], 6) for wire in into(wires, box)}
+        assert box.y0 < y < box.y1
+        (wire,) = into(wires, box)
+        source = whole[branch.input + 1]
+        assert wire[0][0] == pytest.approx(source.x1)
+        assert source.y0 < wire[0][1] < source.y1
+    found = into(wires, concat)
+    assert len(found) == num_branches
+    for box in branches:
+        # Straight, along its own row, behind no other box.
+        (wire,) = (
+            w
+            for w in found
+            if w[0][0] == pytest.approx(box.x1) and box.y0 < w[0][1] < box.y1
+        )
+        y = wire[0][1]
+        assert set(wire[:, 1]) == {y}
+        assert not any(
+            other.y0 < y < other.y1 for other in branches if other is not box
+        )
+
+
+def into(wires, box):
+    return [
+        wire
+        for wire in wires
+        if wire[-1][0] == pytest.approx(box.x0)
+        and box.y0 < wire[-1][1] < box.y1
+    ]
+
+
+def test_the_published_dpc():
+    figure = draw_dpc(get_architecture('dpc', DPCArchitecture))
+    texts = [text.get_text() for text in text_boxes(figure)]
+    assert sorted(texts) == sorted(
+        [
+            'feature',
+            'concat',
+            *(
+                f'conv 3×3, rate {rate}'
+                for rate in ('1×6', '18×15', '6×3', '1×1', '6×21')
+            ),
+            *'01234',
+        ]
+    )
+    for kind in ('svg', 'png'):
+        again = draw_dpc(get_architecture('dpc', DPCArchitecture))
+        assert render(figure, kind) == render(again, kind)
 
 
 def test_the_published_path():

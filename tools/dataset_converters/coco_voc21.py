@@ -135,27 +135,6 @@ def maps_folder(coco_root, split):
     return osp.join(coco_root, 'stuffthingmaps', split)
 
 
-def link_images(coco_root: str, out_dir: str, split: str) -> None:
-    """Link the images; a folder of the user's own making may stay."""
-    source = osp.abspath(osp.join(coco_root, split))
-    link = osp.join(out_dir, 'images', split)
-    if osp.islink(link):
-        if osp.realpath(link) != osp.realpath(source):
-            raise UserError(
-                f'{link} is a link to {os.readlink(link)}, not to {source}: '
-                'delete it, or give another OUT_DIR'
-            )
-    elif not osp.isdir(link):
-        try:
-            os.makedirs(osp.dirname(link), exist_ok=True)
-            os.symlink(source, link, target_is_directory=True)
-        except OSError as error:
-            raise UserError(
-                f'cannot link {link} to {source} ({error.strerror}): copy '
-                'that folder there and run this again'
-            ) from error
-
-
 def convert(name: str, maps: str, labels: str) -> int:
     """Write one label, unless it is there.
 
@@ -241,7 +220,8 @@ def main():
     # All that can be missing is missed at once.
     names = {split: find_images(args.coco_root, split) for split in SPLITS}
     for split in SPLITS:
-        link_images(args.coco_root, args.out_dir, split)
+        images = osp.join(args.out_dir, 'images', split)
+        cli.link_folder(osp.join(args.coco_root, split), images)
     for split in SPLITS:
         counts = count_pixels(
             args.coco_root, args.out_dir, split, names[split], args.workers

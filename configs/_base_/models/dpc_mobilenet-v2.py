@@ -19,7 +19,8 @@ model = dict(
         widen_factor=1.0,
         strides=(1, 2, 2, 2, 1, 1, 1),
         dilations=(1, 1, 1, 1, 1, 2, 2),
-        out_indices=(6,),
+        # The head reads the last; a backbone of one gives a bare tensor.
+        out_indices=(1, 6),
         norm_cfg=dict(type='SyncBN', requires_grad=True),
     ),
     decode_head=dict(

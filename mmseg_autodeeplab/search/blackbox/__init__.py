@@ -6,6 +6,7 @@ Only what needs Optuna, :mod:`.study` and :mod:`.worker`, imports it.
 from mmseg.registry import TASK_UTILS
 
 from ...arch import AutoDeepLabSpace, DPCSpace
+from .cached_features import cached_config
 from .results import CONFIG_FILE, Result, read_results
 from .samplers import NearBestSampler, UniformSampler
 from .settings import Settings, read_settings

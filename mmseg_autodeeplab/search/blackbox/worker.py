@@ -16,10 +16,9 @@ from mmengine.config import Config
 
 from ...arch import Architecture
 from ...errors import UserError
-from ...files import to_json
+from ...files import lock, locked, to_json
 from ..history import ARCHITECTURE_FILE
 from . import proxy
-from .locks import lock, locked
 from .results import rank, trial_folder, write_result
 from .samplers import key, suggest
 from .settings import Settings
