@@ -53,7 +53,7 @@ setup(
     license='Apache-2.0',
     author='mmseg_autodeeplab authors',
     packages=find_packages(include=(PACKAGE, f'{PACKAGE}.*')),
-    package_data={f'{PACKAGE}.visualization': ['report.html']},
+    package_data={f'{PACKAGE}.visualization': ['*.html', '*.css']},
     python_requires='>=3.9',
     install_requires=[],
     cmdclass={'build_py': BuildWithMim},

@@ -115,8 +115,8 @@ def test_all_json_is_written_by_one_function():
         file
         for folder in ('mmseg_autodeeplab', 'tools')
         for file in (ROOT / folder).rglob('*.py')
-        # What damages files writes other things, too.
-        if 'json.dump' in file.read_text() and file.name != 'fuzz.py'
+        # Checks write what they damage, or before the package is there.
+        if 'json.dump' in file.read_text() and file.parent.name != 'checks'
     ]
     assert files == [ROOT / 'mmseg_autodeeplab' / 'files.py']
 

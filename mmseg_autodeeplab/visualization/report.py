@@ -44,7 +44,6 @@ TITLES = dict(
 
 def render_report(search: Search) -> str:
     """The page, HTML: everything is in it, nothing is loaded."""
-    template = resources.files(__package__) / 'report.html'
     records = _thinned(search.records, MAX_RECORDS)
     iterations = [int(record.iteration) for record in records]
     shown = 'There is no arch_history.jsonl, which ArchSearchHook writes.'
@@ -56,11 +55,11 @@ def render_report(search: Search) -> str:
             maps[name] = _over_time(history)
             tables.append(_table(name, history[-1], maps[name]))
     data = dict(iterations=iterations, shades=COLORS, maps=maps)
-    return Template(template.read_text(encoding='utf-8')).substitute(
+    return fill_page(
+        'report.html',
         title=escape(f'Search: {config_name(search)}'),
-        frame=FRAME,
-        settings=_rows(settings(search)),
-        latest=_rows(latest(search)),
+        settings=rows(settings(search)),
+        latest=rows(latest(search)),
         curves=_curves(search),
         shown=shown,
         maps='\n'.join(tables),
@@ -71,7 +70,18 @@ def render_report(search: Search) -> str:
     )
 
 
-def _rows(values):
+def fill_page(name: str, **parts: str) -> str:
+    """A page of this folder, with its style and these parts, of HTML."""
+    page, style = (
+        (resources.files(__package__) / file).read_text(encoding='utf-8')
+        for file in (name, 'report.css')
+    )
+    style = style.replace('FRAME_COLOR', FRAME)
+    return Template(page).substitute(style=style, **parts)
+
+
+def rows(values: dict[str, str]) -> str:
+    """Rows of a table, of names and texts."""
     return '\n'.join(
         f'<tr><th scope="row">{escape(key)}</th><td>{escape(value)}</td></tr>'
         for key, value in values.items()
@@ -93,11 +103,11 @@ def _curves(search):
             if (points := search.curve(name))
         }
         if series:
-            charts.append(_chart(title, unit, series))
+            charts.append(chart(title, unit, series))
     return '\n'.join(charts) or '<p>Nothing is logged yet.</p>'
 
 
-def _chart(title, unit, series):
+def chart(title: str, unit: str, series: dict, over: str = 'iteration') -> str:
     """A figure; the series are arrays of points (n, 2), by their labels."""
     xs, ys = np.concatenate(list(series.values())).T
     x_ticks, place_x = _axis([0, *xs], LEFT, RIGHT)
@@ -130,9 +140,9 @@ def _chart(title, unit, series):
     return (
         f'<figure><h3>{title}</h3>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{title} over iterations">{"".join(parts)}'
+        f'aria-label="{title} over {over}s">{"".join(parts)}'
         f'<text x="{(LEFT + RIGHT) / 2}" y="{HEIGHT - 8}" '
-        'text-anchor="middle">iteration</text>'
+        f'text-anchor="middle">{over}</text>'
         f'<text transform="translate(11 {(TOP + BOTTOM) / 2}) rotate(-90)" '
         f'text-anchor="middle">{unit}</text></svg>'
         f'<figcaption>{" ".join(legend)}</figcaption></figure>'
@@ -188,7 +198,7 @@ def _table(name, table, over_time):
         for label, *row in zip(table.rows, table.values, table.chosen)
     )
     head = ''.join(f'<th scope="col">{label}</th>' for label in table.columns)
-    return f'<h3>{title}</h3>' + _wide(
+    return f'<h3>{title}</h3>' + wide(
         name,
         f'<table class="map" id="{name}" aria-label="{title}" '
         f'style="--columns:{len(table.columns)}">'
@@ -197,7 +207,8 @@ def _table(name, table, over_time):
     )
 
 
-def _wide(name, content):
+def wide(name: str, content: str) -> str:
+    """What may be wider than the page."""
     return (
         f'<div class="wide" tabindex="0" role="region" aria-label="{name}">'
         f'{content}</div>'
@@ -212,7 +223,7 @@ def _architecture(search):
     if search.records:
         when = f'<p>After {int(search.records[-1].iteration)} iterations.</p>'
     pictures = ''.join(
-        _wide(name, _inline(render(draw(architecture), 'svg').decode(), name))
+        wide(name, inline(render(draw(architecture), 'svg').decode(), name))
         for name, draw in (('cell', draw_cell), ('path', draw_path))
     )
     try:
@@ -221,11 +232,11 @@ def _architecture(search):
         cost = {'Cost': f'unknown, by this config ({one_line(error)})'}
     return (
         f'{when}{pictures}<pre>{escape(architecture.describe())}</pre>'
-        f'<table>{_rows(cost)}</table>'
+        f'<table>{rows(cost)}</table>'
     )
 
 
-def _inline(svg, name):
+def inline(svg: str, name: str) -> str:
     """An SVG file as an element: no addresses, and ids of its own."""
     svg = svg[svg.index('<svg') :]
     svg = re.sub(r'(?s)<metadata>.*?</metadata>|<!--.*?-->', '', svg)

@@ -12,7 +12,7 @@ import pytest
 from mmengine.config import Config
 
 from mmseg_autodeeplab.arch import DPCArchitecture
-from mmseg_autodeeplab.search.blackbox import read_results
+from mmseg_autodeeplab.search.blackbox import read_reranked, read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECK = runpy.run_path(str(ROOT / 'tools' / 'checks' / 'search_kills.py'))
@@ -50,6 +50,19 @@ def test_from_search_to_retraining(run_tool, config, tmp_path, capsys):
     run_tool('train', work_dir / 'decoded' / 'top_1' / 'retrain.py')
     folder = work_dir / 'decoded' / 'top_1' / 'retrain'
     assert (folder / 'iter_8.pth').is_file()
+    worse = results[1].index
+    run_tool('rerank', work_dir, '--top', 1, '--trials', worse, '--jobs', 2)
+    said = capsys.readouterr().out
+    values = {one.trial: one.value for one in read_reranked(str(work_dir))}
+    assert {*values} == {0, 1}
+    for index, value in values.items():
+        assert f'Trial {index}: ' in said and f'{value:.5g}' in said
+    run_tool('rerank', work_dir, '--top', 2)
+    assert capsys.readouterr().out.count('was trained before') == 2
+    run_tool('analysis_tools/search_report', work_dir)
+    assert (
+        'Trained for longer' in (work_dir / 'search_report.html').read_text()
+    )
     # There is nothing left to do.
     capsys.readouterr()
     run_tool('search', config, '--work-dir', work_dir)

@@ -7,7 +7,15 @@ from mmseg.registry import TASK_UTILS
 
 from ...arch import AutoDeepLabSpace, DPCSpace
 from .cached_features import cached_config
-from .results import CONFIG_FILE, Result, read_results
+from .results import (
+    CONFIG_FILE,
+    Reranked,
+    Result,
+    rank_correlation,
+    read_reranked,
+    read_results,
+    rerank_file,
+)
 from .samplers import NearBestSampler, UniformSampler
 from .settings import Settings, read_settings
 

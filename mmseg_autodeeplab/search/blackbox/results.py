@@ -3,7 +3,10 @@
 import glob
 import json
 import os.path as osp
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
+
+import numpy as np
 
 from ...arch import Architecture
 from ...files import to_json, write_atomically
@@ -60,3 +63,42 @@ def read_results(work_dir: str) -> list[Result]:
     results.sort(key=lambda result: result.index)
     results.sort(key=lambda r: (r.state == 'complete', r.rank), reverse=True)
     return results
+
+
+class Reranked(NamedTuple):
+    """What a trial came to when it was trained for longer."""
+
+    trial: int
+    proxy: float  # its reward in the search
+    value: float  # the same metric at the end
+
+
+def read_reranked(work_dir: str) -> list[Reranked]:
+    """Read what was trained for longer, from the best."""
+    found = []
+    for file in glob.glob(rerank_file(work_dir, '*')):
+        with open(file, encoding='utf-8') as f:
+            found.append(Reranked(**json.load(f)))
+    return sorted(found, key=lambda reranked: -reranked.value)
+
+
+def rerank_file(work_dir: str, index: Any) -> str:
+    """The file of a :class:`Reranked`."""
+    folder = osp.join(work_dir, 'reranked')
+    name = index if isinstance(index, str) else f'{index:04d}'
+    return osp.join(folder, name, REWARD_FILE)
+
+
+def rank_correlation(first: Sequence, second: Sequence) -> float:
+    """Spearman's rho: the correlation of ranks, of which ties share a mean.
+
+    It is nan where all values on one side are the same.
+    """
+    ranks = []
+    for values in (first, second):
+        values = np.asarray(values, dtype=float)
+        below = (values[:, None] > values).sum(1)
+        ranks.append(below + ((values[:, None] == values).sum(1) + 1) / 2)
+    first, second = (r - r.mean() for r in ranks)
+    scale = np.sqrt((first**2).sum() * (second**2).sum())
+    return float((first * second).sum() / scale) if scale else float('nan')
