@@ -1,9 +1,12 @@
-"""Files that are complete or absent."""
+"""Files that are complete or absent, and JSON that everybody reads."""
 
+import json
+import math
 import os
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Union
+from typing import Any, Union
 
 
 def write_atomically(file: str, content: Union[str, bytes]) -> None:
@@ -32,3 +35,26 @@ def write_atomically(file: str, content: Union[str, bytes]) -> None:
         if isinstance(error, OSError):
             error.filename = file
         raise
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """Write anything as valid JSON; the options are those of ``json.dumps``.
+
+    Arrays and tensors become lists, a number that is not finite becomes null,
+    and what JSON has no word for becomes its text.
+    """
+    return json.dumps(_plain(value), allow_nan=False, **options)
+
+
+def _plain(value):
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if hasattr(value, 'tolist'):
+        return _plain(value.tolist())
+    return str(value)

@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 from mmseg import registry
 from mmseg.registry import MODELS
 from mmseg.visualization import SegLocalVisualizer
+from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmseg_autodeeplab.engine import SeededIterBasedTrainLoop
@@ -88,6 +89,27 @@ def check_network(cfg):
             if part in cfg:
                 logits = getattr(model, part)(features)
                 assert logits.shape[:2] == (1, 2)
+
+
+@every_config
+def test_padding_and_void_do_not_scale_the_loss(file):
+    """Nor its gradient: both are those of the labelled pixels alone."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 5, 8, 9, generator=generator, requires_grad=True)
+    label = torch.randint(5, (2, 8, 9), generator=generator)
+    label[0, :, 4:] = label[1, 3:] = 255
+    labelled = label != 255
+    mean = cross_entropy(logits.movedim(1, -1)[labelled], label[labelled])
+    init_default_scope('mmseg')
+    for head in heads(read(file).model):
+        loss = MODELS.build(head.loss_decode)
+        found = loss(logits, label, ignore_index=255)
+        expected = head.loss_decode.loss_weight * mean
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(
+            *torch.autograd.grad(found, logits),
+            *torch.autograd.grad(expected, logits, retain_graph=True),
+        )
 
 
 @pytest.mark.parametrize('file', OURS, ids=lambda file: file.stem)

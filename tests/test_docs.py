@@ -7,6 +7,7 @@ another test runs, or one that needs what is not here.
 import argparse
 import functools
 import importlib
+import json
 import re
 import runpy
 import shlex
@@ -15,13 +16,15 @@ from pathlib import Path
 
 import mmseg.registry
 import pytest
+import torch
 from miniature import CONFIGS, read
 from mmengine.config import Config
 from mmengine.registry import Registry
 from test_dependencies import PACKAGE, RANK
 
 from mmseg_autodeeplab import cli
-from mmseg_autodeeplab.arch import get_architecture
+from mmseg_autodeeplab.arch import Connection, get_architecture
+from mmseg_autodeeplab.models.layers import Cell
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / 'docs'
@@ -343,6 +346,20 @@ def test_states_are_those_of_the_log():
     )
 
 
+@pytest.mark.parametrize('state', [0, 1])
+def test_states_are_those_of_the_network(state):
+    """State 0 is the output of the cell before, state 1 the one two back."""
+    connection = Connection(state, 'skip_connect')
+    cell = Cell([[connection] * 2], 4, 4, 4, 1, dict(type='BN'), True)
+    outputs = [torch.randn(2, 4, 5, 5, requires_grad=True) for _ in range(2)]
+    before, two_back = outputs
+    cell(before, two_back).square().sum().backward()
+    assert [x.grad is not None for x in outputs] == [state == 0, state == 1]
+    text = ' '.join(TEXTS['docs/user_guides/decode_and_retrain.md'].split())
+    words = ('State 0 is the output of the cell before', 'state 1 that of the')
+    assert words[state] in text
+
+
 def test_versions_are_those_that_are_installed():
     rows = dict(
         re.findall(
@@ -383,6 +400,195 @@ def test_a_stock_schedule_gets_what_ours_has():
 def test_steps_and_forms_have_one_name(text):
     for name in ('weight half', 'architecture half', 'clear form'):
         assert name not in ' '.join(text.lower().split())
+
+
+# What a page says of files, and the function that looks whether they are so,
+# behind the marked blocks.
+STATEMENTS = {}
+SEARCHED = 'work_dirs/search_demo'
+
+
+def says(page, sentence):
+    def keep(check):
+        STATEMENTS[sentence] = page, check
+        return check
+
+    return keep
+
+
+def architecture_of(folder):
+    return json.loads((folder / SEARCHED / 'architecture.json').read_text())
+
+
+@says(
+    'user_guides/decode_and_retrain',
+    'It writes `architecture.json`, drawings of it and `retrain.py`, by '
+    'default into `decoded/` beside the checkpoint.',
+)
+@says(
+    'user_guides/log_and_report',
+    '`tools/decode.py` draws `cell.svg` and `path.svg` (and the same as PNG) '
+    'beside `architecture.json`.',
+)
+def check_decoded(folder):
+    files = (folder / SEARCHED / 'decoded').glob('*.*')
+    assert {file.name for file in files} == {
+        'architecture.json',
+        'retrain.py',
+        *(f'{n}.{end}' for n in ('cell', 'path') for end in ('svg', 'png')),
+    }
+
+
+@says(
+    'user_guides/decode_and_retrain',
+    'The work directory of the search has an `architecture.json` too, as it '
+    'stood after the last interval, and at the end.',
+)
+@says(
+    'user_guides/log_and_report',
+    '`provenance.metrics` has the entropies, the last validation, and with a '
+    '`CostTerm` the `expected_cost` and the `decoded_cost`',
+)
+def check_provenance(folder):
+    provenance = architecture_of(folder)['provenance']
+    assert provenance['iteration'] == ITERS + 1
+    names = {'alpha_entropy', 'beta_entropy', 'aAcc', 'mIoU', 'mAcc'}
+    assert set(provenance['metrics']) == names
+
+
+@says(
+    'user_guides/decode_and_retrain',
+    '`path` is the downsample rate of every layer. `cell` has a pair of '
+    'connections for each block: `input` is the state that is read, `op` what '
+    'is done with it.',
+)
+@says(
+    'user_guides/decode_and_retrain',
+    '`schema` says of which kind the architecture is, `provenance` where it '
+    'comes from.',
+)
+def check_architecture(folder):
+    found = architecture_of(folder)
+    names = {'schema', 'version', 'cell', 'path', 'provenance'}
+    assert set(found) == names
+    assert found['schema'].endswith('/architecture')
+    assert set(found['path']) <= {4, 8, 16, 32}
+    assert {len(block) for block in found['cell']} == {2}
+    assert set(found['cell'][0][0]) == {'input', 'op'}
+
+
+@says(
+    'user_guides/decode_and_retrain',
+    '`retrain.py` is a complete config, without bases. It trains on all '
+    'training images, both parts.',
+)
+@says(
+    'user_guides/decode_and_retrain',
+    'What follows from the path, such as the dilations and the `in_channels` '
+    'of the head, is filled in.',
+)
+def check_retrain_config(folder):
+    file = folder / SEARCHED / 'decoded' / 'retrain.py'
+    assert '_base_' not in file.read_text()
+    cfg = Config.fromfile(file)
+    assert cfg.train_dataloader.sampler.type == 'InfiniteSampler'
+    assert {'dilations', 'in_channels'} <= set(cfg.model.decode_head)
+
+
+@says(
+    'user_guides/log_and_report',
+    'alphas and betas as a line of `arch_history.jsonl`, all in the work '
+    'directory.',
+)
+def check_history(folder):
+    lines = (folder / SEARCHED / 'arch_history.jsonl').read_text().split('\n')
+    last = [json.loads(line) for line in lines if line][-1]
+    assert set(last) == {'iteration', 'alphas', 'betas'}
+    assert last['iteration'] == ITERS + 1
+
+
+@says(
+    'user_guides/log_and_report',
+    "Beside MMSegmentation's own numbers, a search logs these.",
+)
+def check_log(folder):
+    file = max((folder / SEARCHED).glob('*/vis_data/scalars.json'))
+    logged = {k for x in file.open() for k in json.loads(x)}
+    page = TEXTS['docs/user_guides/log_and_report.md']
+    for name, what in re.findall(r'^\| `(\w+)` \|(.*)\|$', page, re.M):
+        only = re.search(r'with an? `\w+` only|with `\w+Hook`', what)
+        assert (name in logged) == (only is None), name
+
+
+@says(
+    'user_guides/log_and_report',
+    '`search_report.html` in the work directory has settings, the latest '
+    'values, curves, alphas and betas over time on a slider, the decoded cell '
+    'and path with their cost, and the commands that retrain it.',
+)
+def check_report(folder):
+    page = (folder / SEARCHED / 'search_report.html').read_text()
+    for part in ('type="range"', 'tools/decode.py', 'Multiply-adds', '<svg'):
+        assert part in page
+
+
+@says(
+    'user_guides/inference_and_export',
+    'The file that is written has weights and meta information, no optimizer, '
+    'and a name with date and hash.',
+)
+@says(
+    'user_guides/inference_and_export',
+    'Names and colours of the classes come out of the checkpoint.',
+)
+def check_published(folder):
+    (file,) = folder.glob('demo_*.pth')
+    assert re.fullmatch(r'demo_\d{8}-[0-9a-f]{8}\.pth', file.name)
+    found = torch.load(file, weights_only=False)
+    assert set(found) == {'state_dict', 'meta'}
+    assert {'classes', 'palette'} <= set(found['meta']['dataset_meta'])
+
+
+@says(
+    'user_guides/inference_and_export',
+    'the preprocessing and the names of the classes are in the metadata of '
+    'the file.',
+)
+def check_export(folder):
+    onnx = pytest.importorskip('onnx')
+    entries = onnx.load(folder / 'fixed.onnx').metadata_props
+    assert {'mean', 'std', 'classes'} <= {entry.key for entry in entries}
+
+
+@says(
+    'advanced_guides/stop_and_resume',
+    'A search checkpoint holds the optimizer of the architecture and what was '
+    'searched: layers, blocks, operations, and the split of the data.',
+)
+def check_checkpoint(folder):
+    file = folder / SEARCHED / f'iter_{ITERS + 1}.pth'
+    found = torch.load(file, weights_only=False)['arch_search']
+    assert 'optimizer' in found
+    names = {'num_layers', 'num_blocks', 'primitives', 'split_id'}
+    assert names <= set(found['identity'])
+
+
+@says(
+    'advanced_guides/stop_and_resume',
+    'The config in the work directory shows them.',
+)
+def check_pipeline(folder):
+    file = folder / 'work_dirs' / 'random_1' / 'retrain' / 'retrain.py'
+    cfg = Config.fromfile(file)
+    types = {t.type for t in cfg.train_dataloader.dataset.pipeline}
+    names = {'LoadCheckedImage', 'LoadCheckedAnnotations'}
+    assert {f'mmseg.{name}' for name in names} <= types
+
+
+@pytest.mark.parametrize('sentence', STATEMENTS)
+def test_statement_is_made(sentence):
+    page, _ = STATEMENTS[sentence]
+    assert sentence in ' '.join(TEXTS[f'docs/{page}.md'].split())
 
 
 def shrunk(tool, args):
@@ -427,16 +633,13 @@ def test_marked_blocks_run(tmp_path, monkeypatch, forget_visualizers):
             runpy.run_path(str(tool), run_name='__main__')
     # What the pages say is written.
     for file in (
-        'work_dirs/search_demo/architecture.json',
-        'work_dirs/found/architecture.json',
         'work_dirs/found_again/architecture.json',
-        'work_dirs/random_1/retrain.py',
         f'work_dirs/random_1/retrain/iter_{ITERS}.pth',
-        f'work_dirs/search_demo/iter_{ITERS + 1}.pth',
         f'work_dirs/again/iter_{ITERS + 1}.pth',
         'dynamic.onnx',
     ):
         assert (tmp_path / file).is_file(), file
     assert any((tmp_path / 'painted').rglob('*.png'))
     assert any((tmp_path / 'out').rglob('*.png'))
-    assert list(tmp_path.glob('demo_*.pth'))
+    for _, check in STATEMENTS.values():
+        check(tmp_path)

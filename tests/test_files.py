@@ -1,9 +1,15 @@
 import errno
+import json
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from mmseg_autodeeplab.files import write_atomically
+from mmseg_autodeeplab.files import to_json, write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -57,3 +63,54 @@ def test_a_full_disk_leaves_the_former_file_alone(tmp_path, full_disk):
     assert str(file) in str(error.value)
     assert list(tmp_path.iterdir()) == [file]
     assert file.read_text() == 'former'
+
+
+NAN, INF = float('nan'), float('inf')
+
+
+@pytest.mark.parametrize(
+    'value, expected',
+    [
+        (None, None),
+        (True, True),
+        (3, 3),
+        (0.1, 0.1),
+        (NAN, None),
+        (-INF, None),
+        ('ä', 'ä'),
+        ((1, [NAN, 'a']), [1, [None, 'a']]),
+        ({2}, [2]),
+        ({'a': {0: INF}}, {'a': {'0': None}}),
+        (np.float64(0.1), 0.1),
+        (np.float64(NAN), None),
+        (np.float32(0.5), 0.5),
+        (np.float16(INF), None),
+        (np.int64(3), 3),
+        (np.bool_(True), True),
+        (np.array([[1.5, NAN]]), [[1.5, None]]),
+        (torch.tensor(0.5, requires_grad=True), 0.5),
+        (torch.tensor([1.0, INF]), [1.0, None]),
+        (torch.tensor([NAN], dtype=torch.bfloat16), [None]),
+        (Path('a/b'), 'a/b'),
+        (1 + 2j, '(1+2j)'),
+    ],
+    ids=repr,
+)
+def test_anything_becomes_valid_json(value, expected):
+    def refuse(constant):
+        pytest.fail(f'{constant} is no JSON')
+
+    for indent in (None, 2):
+        text = to_json(value, indent=indent)
+        found = json.loads(text, parse_constant=refuse)
+        assert (found, type(found)) == (expected, type(expected))
+
+
+def test_all_json_is_written_by_one_function():
+    files = [
+        file
+        for folder in ('mmseg_autodeeplab', 'tools')
+        for file in (ROOT / folder).rglob('*.py')
+        if 'json.dump' in file.read_text()
+    ]
+    assert files == [ROOT / 'mmseg_autodeeplab' / 'files.py']

@@ -6,6 +6,8 @@ _base_ = [
     '../_base_/schedules/camvid_600i.py',
 ]
 norm_cfg = dict(type='BN')
+# Averaged over labelled pixels, as that of Auto-DeepLab beside it.
+loss_decode = dict(avg_non_ignore=True)
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     pretrained=None,
@@ -18,8 +20,13 @@ model = dict(
         c1_channels=12,
         num_classes=11,
         norm_cfg=norm_cfg,
+        loss_decode=loss_decode,
     ),
     auxiliary_head=dict(
-        in_channels=256, channels=64, num_classes=11, norm_cfg=norm_cfg
+        in_channels=256,
+        channels=64,
+        num_classes=11,
+        norm_cfg=norm_cfg,
+        loss_decode=loss_decode,
     ),
 )

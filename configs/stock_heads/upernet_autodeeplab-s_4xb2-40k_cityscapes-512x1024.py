@@ -5,6 +5,8 @@ _base_ = ['mmseg::upernet/upernet_r50_4xb2-40k_cityscapes-512x1024.py']
 custom_imports = dict(
     imports=['mmseg_autodeeplab'], allow_failed_imports=False
 )
+# Averaged over labelled pixels, as everywhere here.
+loss_decode = dict(avg_non_ignore=True)
 model = dict(
     pretrained=None,
     backbone=dict(
@@ -16,6 +18,8 @@ model = dict(
         norm_cfg=dict(type='SyncBN', requires_grad=True),
     ),
     # 5 * F * stride / 4
-    decode_head=dict(in_channels=[100, 200, 400, 800]),
-    auxiliary_head=dict(in_channels=400),
+    decode_head=dict(
+        in_channels=[100, 200, 400, 800], loss_decode=loss_decode
+    ),
+    auxiliary_head=dict(in_channels=400, loss_decode=loss_decode),
 )

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any, ClassVar, Optional, TypeVar
 
 from ..errors import UserError
-from ..files import write_atomically
+from ..files import to_json, write_atomically
 
 MAX_CHARACTERS = 10**6  # of a file; those of the paper's space have 2000
 MAX_DEPTH = 32  # of the provenance: json reads deeper than it writes
@@ -128,7 +128,7 @@ class Architecture:
     def dump(self, file: str) -> None:
         """Write an ``architecture.json``: complete or not at all."""
         lines = [
-            f'  {json.dumps(name)}: {_as_text(name, value)}'
+            f'  {to_json(name)}: {_as_text(name, value)}'
             for name, value in self.to_dict().items()
         ]
         write_atomically(file, '{\n' + ',\n'.join(lines) + '\n}\n')
@@ -159,9 +159,9 @@ def _is_nested_within(value: Any, depth: int) -> bool:
 
 def _as_text(name: str, value: Any) -> str:
     if name == 'provenance':
-        return json.dumps(value, indent=2).replace('\n', '\n  ')
+        return to_json(value, indent=2).replace('\n', '\n  ')
     if isinstance(value, list) and isinstance(value[0], (list, dict)):
         # One part per line: it is read as a table.
-        rows = ',\n    '.join(map(json.dumps, value))
+        rows = ',\n    '.join(map(to_json, value))
         return f'[\n    {rows}\n  ]'
-    return json.dumps(value)
+    return to_json(value)

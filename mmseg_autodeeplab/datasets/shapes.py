@@ -11,6 +11,7 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
 from ..errors import UserError
+from ..files import to_json
 
 # The palette of Okabe and Ito, which colour-blind readers can tell apart.
 COLOURS = dict(
@@ -117,7 +118,7 @@ def write_scenes(folder: Path, manifest: dict) -> None:
                 # cv2.imwrite() does not tell why it cannot.
                 content = cv2.imencode('.png', array)[1].tobytes()
                 (aside / kind / f'{i:05d}.png').write_bytes(content)
-        (aside / 'manifest.json').write_text(json.dumps(manifest))
+        (aside / 'manifest.json').write_text(to_json(manifest))
         try:
             aside.rename(folder)
         except OSError:

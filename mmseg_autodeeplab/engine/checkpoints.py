@@ -1,6 +1,7 @@
 """Checkpoints: complete or absent, with room on the disk, of all processes."""
 
 import glob
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import ClassVar, Union
 
 from mmengine.dist import all_reduce_params, master_only
 from mmengine.fileio import LocalBackend, register_backend
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
@@ -103,8 +104,9 @@ class SyncStatisticsHook(Hook):
     """Take the mean of the running statistics where they are used.
 
     Of several processes, a checkpoint holds those of the first. So all take
-    the mean before it, and before a validation, as ``SyncBuffersHook`` does
-    at the end of an epoch.
+    the mean before it, before a validation, and at the end of an epoch, as
+    ``SyncBuffersHook`` does. An ``EMAHook`` has a model of its own, whose
+    statistics stand beside averaged weights: these, too.
     """
 
     # After all that changes the model, and before CheckpointHook (VERY_LOW).
@@ -114,9 +116,27 @@ class SyncStatisticsHook(Hook):
         if checkpoint_is_due(runner):
             self.before_val(runner)
 
+    def after_train_epoch(self, runner: Runner) -> None:
+        self.before_val(runner)
+
     def before_val(self, runner: Runner) -> None:
-        # What is not a floating-point number is the same everywhere.
-        all_reduce_params(
-            (b for b in runner.model.buffers() if b.is_floating_point()),
-            op='mean',
-        )
+        averaged = [
+            hook.ema_model.module
+            for hook in runner.hooks
+            if isinstance(hook, EMAHook)
+        ]
+        buffers = map(_statistics, [bare_model(runner), *averaged])
+        all_reduce_params(itertools.chain(*buffers), op='mean')
+
+
+def _statistics(model):
+    """The buffers that training moves; a mean would round the constants."""
+    # By their memory, since a state dict may name parts of a buffer.
+    saved = {_memory(value) for value in model.state_dict().values()}
+    for buffer in model.buffers():
+        if buffer.is_floating_point() and _memory(buffer) in saved:
+            yield buffer
+
+
+def _memory(tensor):
+    return tensor.untyped_storage().data_ptr()

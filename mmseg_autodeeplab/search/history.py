@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arch import AutoDeepLabArchitecture, decode
+from ..files import to_json
 
 ARCHITECTURE_FILE = 'architecture.json'
 HISTORY_FILE = 'arch_history.jsonl'
@@ -45,7 +46,7 @@ def append_record(
     )
     # A killed process may have left half a line; this one is not to join it.
     with open(osp.join(work_dir, HISTORY_FILE), 'a') as f:
-        f.write(f'\n{json.dumps(values)}\n')
+        f.write(f'\n{to_json(values)}\n')
 
 
 def read_history(work_dir: str) -> list[Record]:

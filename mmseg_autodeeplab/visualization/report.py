@@ -1,6 +1,5 @@
 """A search as one HTML page that needs nothing but a browser."""
 
-import json
 import os.path as osp
 import re
 import shlex
@@ -13,6 +12,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
+from ..files import to_json
 from ..search.results import (
     CURVES,
     Search,
@@ -64,7 +64,7 @@ def render_report(search: Search) -> str:
         shown=shown,
         maps='\n'.join(tables),
         # Nothing in there ends the element.
-        data=json.dumps(data, separators=(',', ':')).replace('<', '\\u003c'),
+        data=to_json(data, separators=(',', ':')).replace('<', '\\u003c'),
         architecture=_architecture(search),
         commands=_commands(search),
     )

@@ -4,17 +4,27 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.runner import Runner, ValLoop
-from small_search import search_config
+from mmseg.registry import METRICS
+from small_search import search_config, segmentor
 
 from mmseg_autodeeplab.arch import AutoDeepLabArchitecture, Connection
-from mmseg_autodeeplab.engine import ScheduledDropPathHook, SeededDataset
+from mmseg_autodeeplab.engine import (
+    ScheduledDropPathHook,
+    SeededDataset,
+    SyncStatisticsHook,
+    bare_model,
+)
 
 pytestmark = pytest.mark.run
 
+MOMENTUM = 0.4  # of averages
 ROOT = Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location(
     'check_resume', ROOT / 'tools' / 'checks' / 'resume.py'
@@ -45,8 +55,10 @@ def config(tmp_path, name, resume_from=None, workers=0):
     return cfg
 
 
-def train(cfg):
+def train(cfg, *hooks):
     runner = Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
     runner.train()
     return Path(runner.work_dir)
 
@@ -259,8 +271,35 @@ def test_a_checkpoint_of_another_loop(straight, tmp_path):
     assert info['seeded_loop']['position'] == 4
 
 
-def work(rank, folder):
-    folder = Path(folder)
+@METRICS.register_module()
+class MeanLogit(BaseMetric):
+    """Moves with every bit of the model, of any rank."""
+
+    def process(self, data_batch, data_samples):
+        for sample in data_samples:
+            self.results.append(sample['seg_logits']['data'].mean().item())
+
+    def compute_metrics(self, results):
+        return dict(logit=sum(results))
+
+
+class Statistics(Hook):
+    """What a rank has before the ranks take their mean."""
+
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self):
+        self.seen = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=1):
+        state = bare_model(runner).state_dict()
+        self.seen.append(
+            {k: v.tolist() for k, v in state.items() if 'running' in k}
+        )
+
+
+def work(rank, folder, update_buffers):
+    folder, seen = Path(folder), []
     for name, resume_from in (
         ('straight', None),
         ('resumed', folder / 'straight' / 'iter_2.pth'),
@@ -270,11 +309,55 @@ def work(rank, folder):
         # Of the seeds that MMEngine gives then, the first one counts.
         cfg.randomness.diff_rank_seed = True
         cfg.model_wrapper_cfg = dict(device_ids=None, broadcast_buffers=False)
-        train(cfg)
+        cfg.val_evaluator = dict(type='MeanLogit')
+        cfg.default_hooks.checkpoint.update(save_best='logit', rule='greater')
+        averages = dict(ema_type='SearchEMA', momentum=MOMENTUM)
+        averages.update(type='EMAHook', update_buffers=update_buffers)
+        cfg.custom_hooks.append(averages)
+        statistics = Statistics()
+        train(cfg, statistics)
+        seen += statistics.seen
+    return seen[:2]
 
 
-def test_two_ranks(tmp_path, two_ranks):
-    two_ranks.run(work, str(tmp_path))
+@pytest.mark.parametrize('update_buffers', [False, True])
+def test_two_ranks(tmp_path, two_ranks, update_buffers):
+    """With averaged weights, whose running statistics are the ranks' mean."""
+    ranks = two_ranks.run(work, str(tmp_path), update_buffers)
     straight, resumed = tmp_path / 'straight', tmp_path / 'resumed'
     assert differences(straight, resumed) == []
     assert exactness_warnings(resumed) == []
+
+    average = {}
+    for iteration, *statistics in zip((1, 2), *ranks):
+        file = straight / f'iter_{iteration}.pth'
+        saved = torch.load(file, weights_only=False)
+        for key in statistics[0]:
+            own, other = (torch.tensor(rank[key]) for rank in statistics)
+            live = (own + other) / 2
+            assert not torch.equal(live, own)
+            before = average.get(key, live) if update_buffers else live
+            average[key] = before.lerp(live, MOMENTUM)
+            # EMAHook saves the live ones beside the averages.
+            for part, name, expected in (
+                ('state_dict', key, average[key]),
+                ('ema_state_dict', f'module.{key}', live),
+            ):
+                torch.testing.assert_close(saved[part][name], expected)
+
+
+def take_mean(rank):
+    model = segmentor()
+    numbers = ('data_preprocessor.std', 'decode_head.conv_seg.0.bias')
+    tensors = dict(model.named_buffers(), **dict(model.named_parameters()))
+    moved = next(name for name in tensors if name.endswith('running_var'))
+    for name in (*numbers, moved):
+        tensors[name].data.fill_(rank)
+    runner = SimpleNamespace(model=model, hooks=[])
+    SyncStatisticsHook().after_train_epoch(runner)
+    return [tensors[name].mean().item() for name in (*numbers, moved)]
+
+
+def test_the_mean_is_that_of_statistics_alone(two_ranks):
+    """That of three equal numbers need not be the number."""
+    assert two_ranks.run(take_mean) == [[0, 0, 0.5], [1, 1, 0.5]]

@@ -6,8 +6,9 @@ import os
 import numpy as np
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmseg.registry import MODELS, TASK_UTILS
+from mmseg.registry import METRICS, MODELS, TASK_UTILS
 from small_search import build, search_config, split_state
 
 from mmseg_autodeeplab.arch import (
@@ -189,3 +190,55 @@ def test_an_earlier_result_is_kept(tmp_path):
     (kept,) = work_dir.glob('architecture_*')
     assert kept.read_text() == 'precious'
     Architecture.load(work_dir / 'architecture.json')
+
+
+@METRICS.register_module()
+class MetricsOfAnyKind(BaseMetric):
+    """What MMEngine allows."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        return dict(
+            score=float('nan'),
+            rate=np.float32(0.5),
+            no=None,
+            word='good',
+            ious=[0.5, float('inf')],
+            table=np.array([[1, 2]]),
+            counts=torch.tensor([3.0, float('nan')]),
+            nested=dict(classes={0: 0.5}),
+            heat=np.zeros((1000, 1000)),
+        )
+
+
+def test_metrics_of_any_kind(tmp_path):
+    cfg = search_config(tmp_path, max_iters=4, interval=1)
+    cfg.train_cfg.val_interval = 2
+    cfg.val_dataloader = dict(
+        cfg.train_dataloader,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
+    cfg.val_evaluator = dict(type='MetricsOfAnyKind')
+    cfg.val_cfg = dict(type='ValLoop')
+    cfg.default_hooks.checkpoint.update(save_best='score', rule='greater')
+    build(cfg).train()
+    file = tmp_path / 'work' / 'architecture.json'
+    lines = (tmp_path / 'work' / 'arch_history.jsonl').read_text()
+    for text in (file.read_text(), *lines.split('\n')[1::2]):
+        json.loads(text, parse_constant=pytest.fail)
+    metrics = Architecture.load(file).provenance['metrics']
+    del metrics['alpha_entropy'], metrics['beta_entropy']
+    assert metrics == dict(
+        score=None,
+        rate=0.5,
+        no=None,
+        word='good',
+        ious=[0.5, None],
+        table=[[1, 2]],
+        counts=[3.0, None],
+        nested=dict(classes={'0': 0.5}),
+    )
+    # What is not a number is never the best.
+    assert not list((tmp_path / 'work').glob('best_*'))

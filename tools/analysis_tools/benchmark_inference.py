@@ -8,7 +8,6 @@ convolutions, for one image.
 """
 
 import argparse
-import json
 import os.path as osp
 
 import torch
@@ -17,7 +16,7 @@ from mmengine.hub import get_config
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.cli import benchmark, measurement
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.files import write_atomically
+from mmseg_autodeeplab.files import to_json, write_atomically
 
 
 def parse_args():
@@ -173,7 +172,7 @@ def main():
             warmup=args.warmup,
             rows=rows,
         )
-        write_atomically(args.json, json.dumps(found, indent=2) + '\n')
+        write_atomically(args.json, to_json(found, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -21,7 +21,6 @@ import copy
 import functools
 import inspect
 import itertools
-import json
 import sys
 
 import torch
@@ -42,7 +41,7 @@ from mmseg_autodeeplab.cli.benchmark import (
     rows_of,
 )
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.files import write_atomically
+from mmseg_autodeeplab.files import to_json, write_atomically
 from mmseg_autodeeplab.models.complexity import count_multiply_adds
 from mmseg_autodeeplab.models.layers import CELLS
 
@@ -381,7 +380,7 @@ def main():
             )
         )
     if args.json:
-        write_atomically(args.json, json.dumps(found, indent=2) + '\n')
+        write_atomically(args.json, to_json(found, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import torch
 
+from mmseg_autodeeplab.files import to_json
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
 MAX_ITERS, INTERVAL = 24, 4
@@ -52,6 +54,7 @@ STOPS = ('SIGKILL', 'SIGINT', 'SIGTERM')
 # What else is in a checkpoint tells of times and paths.
 COMPARED = (
     'state_dict',
+    'ema_state_dict',
     'optimizer',
     'param_schedulers',
     'arch_search',
@@ -307,7 +310,7 @@ def main():
                 )
             )
     if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=2))
+        Path(args.json).write_text(to_json(rows, indent=2))
     failed = sum(bool(row['differences']) for row in rows)
     if failed:
         raise SystemExit(f'Error: {failed} of {len(rows)} runs differ')

@@ -14,7 +14,6 @@ a trace is for images of one size.
 
 import argparse
 import inspect
-import json
 import math
 import os
 import os.path as osp
@@ -32,7 +31,7 @@ from torch import nn
 
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.files import write_atomically
+from mmseg_autodeeplab.files import to_json, write_atomically
 
 # Of the largest difference to PyTorch, relative to the range of the logits.
 TOLERANCE = 1e-4
@@ -158,7 +157,7 @@ def describe(cfg, checkpoint):
     dataset = checkpoint.get('meta', {}).get('dataset_meta') or {}
     if 'classes' in dataset:
         metadata['classes'] = dataset['classes']
-    return {key: json.dumps(value) for key, value in metadata.items()}
+    return {key: to_json(value) for key, value in metadata.items()}
 
 
 def export(network, channels, height, width, dynamic, opset, metadata):

@@ -33,8 +33,12 @@ model = dict(
         dropout_ratio=0.1,
         norm_cfg=dict(type='SyncBN', momentum=3e-4, eps=1e-5),
         align_corners=True,
+        # Averaged over labelled pixels, as in the authors' code.
         loss_decode=dict(
-            type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0
+            type='CrossEntropyLoss',
+            use_sigmoid=False,
+            loss_weight=1.0,
+            avg_non_ignore=True,
         ),
     ),
     train_cfg=dict(),

@@ -32,8 +32,12 @@ model = dict(
         dropout_ratio=0,
         norm_cfg=norm_cfg,
         align_corners=True,
+        # Averaged over labelled pixels, as in the authors' code.
         loss_decode=dict(
-            type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0
+            type='CrossEntropyLoss',
+            use_sigmoid=False,
+            loss_weight=1.0,
+            avg_non_ignore=True,
         ),
     ),
     train_cfg=dict(),

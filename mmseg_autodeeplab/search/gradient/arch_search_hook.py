@@ -5,7 +5,7 @@ import os
 import os.path as osp
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Optional
+from typing import Any, Optional
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -17,6 +17,7 @@ from torch import nn
 from ...compat.runner import is_resuming
 from ...engine import bare_model, checkpoint_is_due, finite_loss_hooks
 from ...errors import UserError
+from ...files import to_json
 from ..history import ARCHITECTURE_FILE, append_record
 from . import state
 from .arch_step import OPTIMIZER, ArchStep
@@ -25,6 +26,8 @@ from .terms import build_terms
 
 # Whose versions the history has.
 LIBRARIES = ('mmseg_autodeeplab', 'torch', 'mmengine', 'mmcv', 'mmseg')
+# In characters. A large table would make the file one that is not read.
+LONGEST_METRIC = 10_000
 
 
 @HOOKS.register_module()
@@ -68,7 +71,7 @@ class ArchSearchHook(Hook):
         self.optimizer = optimizer
         self.terms = build_terms(terms, cost)
         self._resumed: Optional[dict] = None
-        self._val_metrics: dict[str, float] = {}
+        self._val_metrics: dict[str, Any] = {}
 
     def build_step(self, model: nn.Module, wrapper: OptimWrapper) -> ArchStep:
         """Build the step, for a bare model and the weights' optimizer."""
@@ -112,8 +115,12 @@ class ArchSearchHook(Hook):
             self.arch_step.check_agreement(runner.iter + 1)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Remember the metrics for the provenance of snapshots."""
-        self._val_metrics = {k: float(v) for k, v in metrics.items()}
+        """Remember the metrics, of any kind, for the provenance."""
+        self._val_metrics = {
+            name: value
+            for name, value in metrics.items()
+            if len(to_json(value)) <= LONGEST_METRIC
+        }
 
     def after_train(self, runner: Runner) -> None:
         """Write the final architecture."""
