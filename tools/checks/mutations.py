@@ -1,8 +1,8 @@
 """Look which test finds each of many deliberate mistakes.
 
 One mistake of mutations.yaml at a time is put into a copy of the package, in a
-temporary folder, where the tests that are listed with it run, the quick ones
-first. Fails where a mistake survives.
+temporary folder, where the tests that are listed with it run. Fails where a
+mistake survives.
 """
 
 import argparse
@@ -10,20 +10,25 @@ import json
 import os
 import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+# What takes longest, once for all runs; the package itself is for each of
+# them to import.
+import cv2  # noqa: F401
+import matplotlib.pyplot  # noqa: F401
+import mmcv.transforms  # noqa: F401
+import mmengine.runner  # noqa: F401
+import pytest
+import torch
 import yaml
-
-from mmseg_autodeeplab.cli.measurement import table
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ('mmseg_autodeeplab', 'configs', 'tests', 'tools', 'pyproject.toml')
 SURVIVED = 'SURVIVED'
-MINUTES = 10  # a mistake may let tests run for ever
+SECONDS = 600  # a mistake may let tests run for ever
 
 
 def parse_args():
@@ -38,7 +43,7 @@ def parse_args():
     return parser.parse_args()
 
 
-def read_mistakes(file, root=ROOT, only=''):
+def read_mistakes(file, only=''):
     """Dicts of mistake, file, old, new and tests, whose old text is there."""
     mistakes = [
         dict(mistake, file=group['file'], tests=group['tests'].split())
@@ -47,7 +52,7 @@ def read_mistakes(file, root=ROOT, only=''):
         if only in f'{group["file"]} {mistake["mistake"]}'
     ]
     for mistake in mistakes:
-        text = (root / mistake['file']).read_text()
+        text = (ROOT / mistake['file']).read_text()
         if (count := text.count(mistake['old'])) != 1:
             raise SystemExit(
                 f'Error: the old text of "{mistake["mistake"]}" is in '
@@ -57,54 +62,79 @@ def read_mistakes(file, root=ROOT, only=''):
     return mistakes
 
 
-def failing_tests(tests, *options, mistake=None, root=ROOT):
-    """Run pytest in a copy, with the mistake if there is one."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name in COPIED:
-            copy = shutil.copytree if (root / name).is_dir() else shutil.copy
-            copy(root / name, f'{folder}/{name}')
-        if mistake:
-            file = Path(folder, mistake['file'])
-            text = file.read_text().replace(mistake['old'], mistake['new'])
-            file.write_text(text)
-        command = [sys.executable, '-m', 'pytest', '-q', '-rfE', '--tb=no']
-        try:
-            done = subprocess.run(
-                [*command, '-p', 'no:cacheprovider', *options, *tests],
-                cwd=folder,
-                env=dict(os.environ, PYTHONPATH=folder, OMP_NUM_THREADS='1'),
-                capture_output=True,
-                text=True,
-                timeout=60 * MINUTES,
-            )
-        except subprocess.TimeoutExpired:
-            return [f'one of {", ".join(tests)}, in {MINUTES} minutes']
-    if done.returncode not in (0, 1):  # none failed, or some did
-        raise SystemExit(f'Error: no tests for {mistake}:\n{done.stdout}')
-    return re.findall(r'^(?:FAILED|ERROR) (.+?)(?: - |$)', done.stdout, re.M)
+def start_tests(folder, tests, mistake=None):
+    """Start pytest in a copy, in a fork; returns the number of the process."""
+    for name in COPIED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, f'{folder}/{name}')
+    if mistake:
+        file = Path(folder, mistake['file'])
+        text = file.read_text().replace(mistake['old'], mistake['new'])
+        file.write_text(text)
+    if pid := os.fork():
+        return pid
+    try:
+        signal.alarm(SECONDS)
+        os.chdir(folder)
+        output = os.open('output.txt', os.O_WRONLY | os.O_CREAT)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.path.insert(0, folder)
+        # Of processes that tests start.
+        os.environ.update(PYTHONPATH=folder, OMP_NUM_THREADS='1')
+        torch.set_num_threads(1)
+        options = '-q', '-x', '-rfE', '--tb=no', '-p', 'no:cacheprovider'
+        code = pytest.main([*options, *tests])
+        sys.stdout.flush()
+        os._exit(code)
+    finally:  # never into the caller
+        os._exit(pytest.ExitCode.INTERNAL_ERROR)
 
 
-def find_test(mistake, root=ROOT):
-    """The first test that fails, or SURVIVED."""
-    failed = failing_tests(mistake['tests'], '-x', mistake=mistake, root=root)
-    return failed[0] if failed else SURVIVED
+def failed_test(folder, status):
+    """The one that failed in a folder, or None."""
+    output = Path(folder, 'output.txt').read_text()
+    failed = re.search(r'^(?:FAILED|ERROR) (.+?)(?: - |$)', output, re.M)
+    if os.WIFSIGNALED(status):
+        return f'one that takes over {SECONDS} seconds'
+    if os.WEXITSTATUS(status) not in (0, 1):
+        raise SystemExit(f'Error: the tests cannot be run:\n{output}')
+    return failed and failed.group(1)
+
+
+def find_tests(mistakes, jobs):
+    """Set `test` of each one: the first that fails, or SURVIVED."""
+    waiting, running = mistakes[::-1], {}
+    while waiting or running:
+        if waiting and len(running) < jobs:
+            mistake, folder = waiting.pop(), tempfile.TemporaryDirectory()
+            pid = start_tests(folder.name, mistake['tests'], mistake)
+            running[pid] = mistake, folder
+            continue
+        pid, status = os.wait()
+        mistake, folder = running.pop(pid)
+        with folder:
+            mistake['test'] = failed_test(folder.name, status) or SURVIVED
+        print(f'{mistake["mistake"]}: {mistake["test"]}', file=sys.stderr)
 
 
 def main():
     args = parse_args()
-    file = Path(__file__).with_suffix('.yaml')
-    mistakes = read_mistakes(file, only=args.only)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        for mistake, test in zip(mistakes, pool.map(find_test, mistakes)):
-            mistake['test'] = test
-            print(f'{mistake["mistake"]}: {test}', file=sys.stderr, flush=True)
+    mistakes = read_mistakes(Path(__file__).with_suffix('.yaml'), args.only)
+    find_tests(mistakes, args.jobs)
+    found = {m['test'] for m in mistakes} - {SURVIVED}
+    if found:
+        with tempfile.TemporaryDirectory() as folder:
+            pid = start_tests(folder, sorted(found))
+            if failed := failed_test(folder, os.waitpid(pid, 0)[1]):
+                raise SystemExit(f'Error: {failed} fails without a mistake')
+    # Not before, as all runs would have this package.
+    from mmseg_autodeeplab.cli.measurement import table
+
     columns = ('file', 'mistake', 'test')
     print(table(columns, [[m[key] for key in columns] for m in mistakes]))
     if args.json:
         Path(args.json).write_text(json.dumps(mistakes, indent=2))
-    found = {m['test'] for m in mistakes} - {SURVIVED}
-    if failed := found and failing_tests(sorted(found)):
-        raise SystemExit(f'Error: without a mistake, too: {failed}')
     survived = sum(m['test'] == SURVIVED for m in mistakes)
     print(f'{survived} of {len(mistakes)} survived')
     raise SystemExit(survived > 0)
