@@ -381,24 +381,33 @@ def test_what_tensors_hold(checkpoint, search, value, is_valid):
 
 
 @pytest.mark.parametrize(
-    'text',
+    'text, sentence',
     [
-        'model = dict(',
-        'raise SystemError',
-        'model = 3',
-        'model = dict(decode_head=dict())',
-        "custom_imports = dict(imports=['no_such'], allow_failed_imports=False"
-        ')',
-        '\0',
+        ('model = dict(', 'was never closed'),
+        ('raise SystemError', "line 1 has 'raise SystemError', no literal"),
+        ('model = 3', 'is not the config of a search, since it has no model.'),
+        ('model = dict(decode_head=dict())', 'has no model.backbone'),
+        ("custom_imports = dict(imports=['no_such'])", 'is not known here'),
+        ("default_scope = 'no_such'", 'is not known here'),
+        ("custom_hooks = [dict(type='no_such.Hook')]", 'is not known here'),
+        ('\0', 'null bytes'),
+        ('a = 1\n' * 10**5, 'more than 300000 characters'),
     ],
+    ids=lambda text: text[:20],
 )
 def test_config_of_a_checkpoint(
-    checkpoint, search, text, tmp_path, monkeypatch
+    checkpoint, search, text, sentence, tmp_path, monkeypatch
 ):
     monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
     loaded = torch.load(io.BytesIO(search), weights_only=False)
-    loaded['meta']['cfg'] = text
+    whole = 'known here' in sentence
+    loaded['meta']['cfg'] = loaded['meta']['cfg'] * whole + f'\n{text}'
     torch.save(loaded, checkpoint)
-    with pytest.raises(UserError, match='is not the checkpoint of a search'):
+    with pytest.raises(UserError) as error:
         read_architecture(str(checkpoint))
+    assert sentence.replace('line 1', 'line 2') in str(error.value)
+    assert 'by --config, if you trust it' in str(error.value)
+    # One that is given stands for it.
+    cfg = read_architecture(str(checkpoint), str(DEMO))[1]
+    assert cfg.to_dict() == Config.fromfile(DEMO).to_dict()
     assert list(tmp_path.iterdir()) == []

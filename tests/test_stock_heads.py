@@ -41,18 +41,23 @@ def test_every_config_is_tested():
     'head,stock', [('pspnet', 'pspnet_r50-d8'), ('upernet', 'upernet_r50')]
 )
 def test_only_backbone_and_channels_are_replaced(head, stock):
+    """And the loss is averaged over labelled pixels."""
     zoo = Config.fromfile(ZOO / head / f'{stock}_{SUFFIX}')
     ours, theirs = (dict(leaves(cfg.to_dict())) for cfg in (load(head), zoo))
     changed = {
         '.'.join(key.split('.')[1:4])
         for key in {**ours, **theirs}
         if ours.get(key, ()) != theirs.get(key, ())
-        and not key.startswith(('.model.backbone.', '.custom_imports.'))
+        and not key.startswith(
+            ('.model.backbone.', '.custom_imports.', '.loss_decode.')
+        )
     }
     assert changed == {
         'model.pretrained',
         'model.decode_head.in_channels',
         'model.auxiliary_head.in_channels',
+        'model.decode_head.loss_decode',
+        'model.auxiliary_head.loss_decode',
     }
 
 

@@ -3,13 +3,16 @@
 import argparse
 import os.path as osp
 import shlex
+from contextlib import nullcontext
 
 from mmengine.registry import init_default_scope
 
 from mmseg_autodeeplab import cli
+from mmseg_autodeeplab.compat.registry import known_types_only
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import write_atomically
 from mmseg_autodeeplab.search import retrain_config
+from mmseg_autodeeplab.search.config_text import write_config
 from mmseg_autodeeplab.visualization import drawing_files, save_drawings
 
 
@@ -72,10 +75,7 @@ def commands(cfg, config_file):
 def main():
     args = parse_args()
     init_default_scope('mmseg')
-    architecture, search = cli.read_architecture(args.file)
-    if args.config:
-        search = cli.read_config(args.config)
-        cli.check_search(search)
+    architecture, search = cli.read_architecture(args.file, args.config)
     if args.random is not None:
         drawn = architecture.space().random(args.random)
         architecture = drawn.with_provenance(
@@ -94,11 +94,14 @@ def main():
                 'or --force to replace it.'
             )
     if search is not None:  # All of it, before anything is written.
-        cfg, left_out = retrain_config(search, architecture)
+        # A config that is given is the user's own code.
+        with nullcontext() if args.config else known_types_only():
+            cfg, left_out = retrain_config(search, architecture)
         cfg.work_dir = osp.join(out_dir, 'retrain')
-        text = (
-            '# Written by tools/decode.py, from\n'
-            f'# {dict(architecture.provenance)}\n{cfg.pretty_text}'
+        text = write_config(
+            cfg,
+            '# Written by tools/decode.py.\n#\n'
+            f'# {dict(architecture.provenance)}',
         )
     architecture.dump(json_file)
     save_drawings(architecture, out_dir)

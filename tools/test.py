@@ -6,6 +6,7 @@ import os
 from mmengine.runner import Runner
 
 from mmseg_autodeeplab import cli
+from mmseg_autodeeplab.engine import check_ends
 from mmseg_autodeeplab.errors import UserError
 
 
@@ -62,6 +63,8 @@ def main():
     args = parse_args()
     cfg = cli.load_config(args)
     cli.check_keys(cfg, 'test_dataloader', 'test_cfg', 'test_evaluator')
+    cli.check_channels(cfg)
+    check_ends(cfg, 'test')
     cli.check_data(cfg, 'test')
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:

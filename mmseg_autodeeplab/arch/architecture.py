@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any, ClassVar, Optional, TypeVar
 
 from ..errors import UserError
-from ..files import to_json, write_atomically
+from ..files import open_text, to_json, write_atomically
 
 MAX_CHARACTERS = 10**6  # of a file; those of the paper's space have 2000
 MAX_DEPTH = 32  # of the provenance: json reads deeper than it writes
@@ -105,7 +105,7 @@ class Architecture:
             UserError: It is not an architecture of this kind, or of any.
         """
         try:
-            with open(file, encoding='utf-8') as f:
+            with open_text(file) as f:
                 text = f.read(MAX_CHARACTERS + 1)
             if len(text) > MAX_CHARACTERS:
                 raise ValueError(

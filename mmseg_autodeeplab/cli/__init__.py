@@ -1,7 +1,6 @@
 """What the command line tools share: options, configs, checks, errors."""
 
 from .checkpoints import (
-    check_search,
     check_weights,
     read_architecture,
     read_checkpoint,
@@ -12,7 +11,6 @@ from .configs import (
     check_amp,
     check_evaluation,
     check_keys,
-    check_work_dir,
     enable_amp,
     load_config,
     read_config,
@@ -20,3 +18,5 @@ from .configs import (
 )
 from .data import check_data, check_loading
 from .errors import user_errors
+from .model import check_channels, check_losses
+from .work_dir import open_work_dir

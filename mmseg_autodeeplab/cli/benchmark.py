@@ -24,7 +24,11 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from ..errors import UserError
-from ..models.complexity import count_multiply_adds, count_parameters
+from ..models.complexity import (
+    count_multiply_adds,
+    count_parameters,
+    image_channels,
+)
 from ..search.results import search_hook_config
 from .measurement import measure, spread
 
@@ -65,7 +69,8 @@ def measure_search(
         model = model.to(memory_format=torch.channels_last)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     arch_step = HOOKS.build(search_hook(cfg)).build_step(model, optim_wrapper)
-    data = random_batch(batch, crop, model.num_classes)
+    channels = image_channels(cfg.model)
+    data = random_batch(batch, crop, model.num_classes, channels)
     steps = dict(
         weights=lambda: model.train_step(data, optim_wrapper),
         arch=lambda: arch_step.step(data),
@@ -87,7 +92,8 @@ def measure_inference(
     without those of auxiliary heads, and ``multiply_adds`` for one image.
     """
     model = _start(cfg, device).eval()
-    image = torch.randn(batch, 3, *shape, device=device)
+    shape = image_channels(cfg.model), *shape
+    image = torch.randn(batch, *shape, device=device)
 
     @torch.no_grad()
     @torch.autocast(device, DTYPES.get(amp), enabled=amp != 'none')
@@ -131,10 +137,13 @@ def search_hook(cfg: Config) -> dict:
     return {key: hook[key] for key in hook if key != 'priority'}
 
 
-def random_batch(batch: int, crop: int, num_classes: int) -> dict:
+def random_batch(
+    batch: int, crop: int, num_classes: int, channels: int = 3
+) -> dict:
     """Random images and labels, as a data loader collates them."""
     labels = torch.randint(num_classes, (batch, 1, crop, crop))
-    images = torch.randint(256, (batch, 3, crop, crop), dtype=torch.uint8)
+    shape = batch, channels, crop, crop
+    images = torch.randint(256, shape, dtype=torch.uint8)
     samples = [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in labels]
     return dict(inputs=list(images), data_samples=samples)
 

@@ -3,10 +3,8 @@
 import datetime
 import os
 import re
-import tempfile
-import zipfile
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
@@ -14,9 +12,13 @@ from torch import nn
 
 from ..arch import Architecture, decode
 from ..errors import UserError, one_line
+from ..search import config_text
+from .configs import read_config
 
 # What every search has.
 KEYS = ('model.backbone', 'model.decode_head', 'train_dataloader.dataset')
+# What every message hub has.
+MESSAGE_HUB = {'log_scalars', 'runtime_info', 'resumed_keys'}
 
 
 def read_checkpoint(path: str, bare: bool = False) -> dict:
@@ -26,7 +28,8 @@ def read_checkpoint(path: str, bare: bool = False) -> dict:
     :class:`UserError` where it is missing, cannot be read, or is none.
     """
     if '://' not in path and not Path(path).expanduser().is_file():
-        raise UserError(f'the checkpoint {path} does not exist')
+        wrong = 'is no file' if os.path.lexists(path) else 'does not exist'
+        raise UserError(f'the checkpoint {path} {wrong}')
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except UserError:
@@ -78,59 +81,123 @@ def check_weights(model: nn.Module, path: str, weights: dict) -> None:
         )
 
 
-def latest_checkpoint(folder: str) -> tuple[Optional[str], list[str]]:
-    """The newest complete checkpoint, and newer ones that are not complete.
+class Place(NamedTuple):
+    """What the name of a checkpoint says."""
 
-    MMEngine's ``last_checkpoint`` is not read: after a kill it may be empty,
-    absent, or name a file that is incomplete or gone.
+    number: int  # iterations or epochs done
+    is_regular: bool  # not the best one, nor one to publish
+
+
+def place_of(name: str, hook: dict) -> Optional[Place]:
+    """Read the name of a file; None if it is not one of a ``CheckpointHook``.
+
+    ``hook`` is the config of the hook.
     """
-    files = [
-        str(file)
-        for file in Path(folder).glob('*.pth')
-        if re.fullmatch(r'(iter|epoch)_\d+', file.stem)
-    ]
-    # By time: iterations may be of an earlier, longer run.
-    files.sort(key=os.path.getmtime, reverse=True)
-    for i, file in enumerate(files):
-        try:  # The directory of the archive is its end.
-            zipfile.ZipFile(file).close()
-        except zipfile.BadZipFile:
-            continue
-        return file, files[:i]
-    return None, files
+    for template in ('iter_{}.pth', 'epoch_{}.pth', hook.get('filename_tmpl')):
+        pattern = re.escape(template or '').replace(
+            r'\{\}', r'(\d+)(-[0-9a-f]{8})?'
+        )
+        if found := re.fullmatch(f'(best_.+_)?{pattern}', name):
+            best, number, published = found.groups()
+            return Place(int(number), not best and not published)
+    return None
 
 
-def resume_latest(cfg: Config) -> list[str]:
-    """Have a config resume the newest checkpoint; returns what was found.
+def checkpoint_hook(cfg: Config) -> dict:
+    """The config of the ``CheckpointHook``, where there is one."""
+    return cfg.get('default_hooks', {}).get('checkpoint') or {}
 
-    A seed that it leaves open becomes that of the checkpoint before the data
-    is shuffled by another.
+
+def checkpoint_folder(cfg: Config) -> str:
+    """Where the ``CheckpointHook`` saves: the work dir, or in ``out_dir``."""
+    out_dir = str(checkpoint_hook(cfg).get('out_dir') or '')
+    if out_dir in ('', os.path.abspath(cfg.work_dir)) or '://' in out_dir:
+        return cfg.work_dir
+    # As CheckpointHook puts them together.
+    return os.path.join(out_dir, Path(cfg.work_dir).name)
+
+
+def resume_from(cfg: Config, file: str, with_optimizer: bool = False) -> dict:
+    """Have a config resume a checkpoint, which is returned.
+
+    A seed that the config leaves open becomes that of the checkpoint, before
+    the data is shuffled by another. What cannot be resumed is a
+    :class:`UserError`.
     """
-    folder = cfg.work_dir
-    hook = cfg.get('default_hooks', {}).get('checkpoint') or {}
-    if hook.get('out_dir'):  # As CheckpointHook puts them together.
-        folder = Path(hook['out_dir'], Path(folder).name)
-    file, broken = latest_checkpoint(folder)
-    notices = [f'{name} is not complete and is left out.' for name in broken]
-    cfg.resume = file is not None
-    if not cfg.resume:
-        notice = 'No checkpoint to resume from in {}: the run starts anew.'
-        return [*notices, notice.format(folder)]
-    cfg.load_from = file
+    checkpoint = read_checkpoint(file)
+    meta, hub = checkpoint.get('meta', {}), checkpoint.get('message_hub')
+    has = {
+        'iter': isinstance(meta.get('iter'), int),
+        'epoch': isinstance(meta.get('epoch'), int),
+        'message_hub': isinstance(hub, dict) and {*hub} >= MESSAGE_HUB,
+        'optimizer': not with_optimizer or 'optimizer' in checkpoint,
+    }
+    if not all(has.values()):
+        missing = [key for key, value in has.items() if not value]
+        raise UserError(
+            f'{file} cannot be resumed, since it has no '
+            f'{" and no ".join(missing)}; start from its weights by load_from '
+            'without resume'
+        )
+    cfg.update(resume=True, load_from=file)
     randomness = cfg.get('randomness') or {}
     if randomness.get('seed') is None:
-        seed = read_checkpoint(file)['meta'].get('seed')
-        cfg.randomness = dict(randomness, seed=seed)
-    return [*notices, f'Resuming from {file}.']
+        cfg.randomness = dict(randomness, seed=meta.get('seed'))
+    return checkpoint
 
 
-def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
+def resume_latest(cfg: Config) -> tuple[dict, list[str]]:
+    """Have a config resume the newest intact checkpoint, if there is one.
+
+    The newest is the one of most iterations, since a work directory holds one
+    run. MMEngine's ``last_checkpoint`` is not read: after a kill it may be
+    empty, absent, or name a file that is damaged or gone.
+
+    Returns:
+        tuple: The checkpoint, empty without one, and what to tell the user.
+    """
+    folder, hook = checkpoint_folder(cfg), checkpoint_hook(cfg)
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    places = {name: place_of(name, hook) for name in names}
+    found = sorted((p, name) for name, p in places.items() if p)
+    notices = []
+    for place, name in reversed(found):
+        if not place.is_regular:
+            continue
+        file = os.path.join(folder, name)
+        try:
+            saved = hook.get('save_optimizer', True)
+            checkpoint = resume_from(cfg, file, with_optimizer=saved)
+        except (UserError, OSError) as error:
+            notices.append(f'Left out: {error}.')
+        else:
+            return checkpoint, [*notices, f'Resuming from {file}.']
+    cfg.resume = False
+    notices.append(
+        f'No checkpoint to resume from in {folder}: the run starts anew.'
+    )
+    if best := [name for place, name in found if name.startswith('best_')]:
+        notices.append(
+            f'{best[-1]} has weights alone, which load_from without resume '
+            'starts from.'
+        )
+    return {}, notices
+
+
+def read_architecture(
+    file: str, config: Optional[str] = None
+) -> tuple[Architecture, Optional[Config]]:
     """Read an ``architecture.json``, or decode a checkpoint of a search.
 
-    The checkpoint has the config of its search as well, which is returned.
+    Returned with it is the config of a search: the file ``config``, which is
+    run, or that of the checkpoint, which is read and never run.
     """
+    search = None
+    if config:
+        search = read_config(config)
+        _check_search(search, f'the config {config}')
     if file.endswith('.json'):
-        return Architecture.load(file), None
+        return Architecture.load(file), search
     checkpoint = read_checkpoint(file)
     try:
         alphas, betas = (
@@ -138,16 +205,21 @@ def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
             for name in ('alphas', 'betas')
         )
         iteration = int(checkpoint['meta']['iter'])
-        # Config.fromstring would leave a file behind where the text is broken.
-        with tempfile.TemporaryDirectory() as folder:
-            text = Path(folder, 'search.py')
-            text.write_text(checkpoint['meta']['cfg'], encoding='utf-8')
-            cfg = Config.fromfile(text)
-        check_search(cfg, 'its config')
-    except Exception as error:  # Anything may stand there: a config is code.
+        text = str(checkpoint['meta']['cfg'])
+    except Exception as error:  # Anything may stand there.
         raise UserError(
             f'{file} is not the checkpoint of a search ({one_line(error)}); '
             'give an iter_*.pth that tools/train.py wrote with a search config'
+        ) from error
+    try:
+        if search is None:
+            search = config_text.read_config(text, 'its config')
+            _check_search(search, 'its config')
+            config_text.check_names(search, 'its config')
+    except UserError as error:
+        raise UserError(
+            f'{file}: {error}; give the config that the search was started '
+            'with by --config, if you trust it'
         ) from error
     try:
         architecture = decode(alphas, betas)
@@ -156,18 +228,12 @@ def read_architecture(file: str) -> tuple[Architecture, Optional[Config]]:
     now = datetime.datetime.now().isoformat(timespec='seconds')
     return architecture.with_provenance(
         checkpoint=Path(file).name, iteration=iteration, date=now
-    ), cfg
+    ), search
 
 
-def check_search(cfg: Config, name: Optional[str] = None) -> None:
-    """Raise a :class:`UserError` where a config is not that of a search."""
+def _check_search(cfg, name):
     for key in KEYS:
-        value = cfg
-        for part in key.split('.'):
-            value = value.get(part) if hasattr(value, 'get') else None
-        if not isinstance(value, dict):
+        if not isinstance(config_text.look_up(cfg, key), dict):
             raise UserError(
-                f'{name or cfg.filename} is not the config of a search, since '
-                f'it has no {key}; give the config that the search was '
-                'started with.'
+                f'{name} is not the config of a search, since it has no {key}'
             )

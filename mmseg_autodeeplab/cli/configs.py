@@ -3,10 +3,11 @@
 import argparse
 import atexit
 import os
-import tempfile
+import re
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine import config as of_mmengine
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmseg.registry import MODELS, OPTIM_WRAPPERS
@@ -14,6 +15,38 @@ from torch import distributed, nn
 
 from ..compat.registry import is_a, resolve
 from ..errors import UserError
+
+
+class DictAction(of_mmengine.DictAction):
+    """MMEngine's, but for spaces, all of which that takes out of a value.
+
+    Here they stay, but for those around a value or an element of a list. What
+    cannot be read is an error of the command line.
+    """
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Hide spaces in what cannot be in an argument, and show them."""
+        inner = r'(?<![\s,([]) +(?![\s,)\]])'
+        hidden = []
+        for key, sign, value in (text.partition('=') for text in values):
+            value = re.sub(inner, lambda m: '\0' * len(m[0]), value.strip())
+            hidden.append(key + sign + value)
+        try:
+            super().__call__(parser, namespace, hidden, option_string)
+        except (AssertionError, ValueError) as error:
+            raise argparse.ArgumentError(
+                self, f'{" ".join(values)} is not KEY=VALUE ({error})'
+            ) from error
+        options = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, _replaced(options, '\0', ' '))
+
+
+def _replaced(value, old, new):
+    if isinstance(value, dict):
+        return {key: _replaced(x, old, new) for key, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_replaced(x, old, new) for x in value)
+    return value.replace(old, new) if isinstance(value, str) else value
 
 
 def add_arguments(parser: argparse.ArgumentParser, run: bool = False) -> None:
@@ -26,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser, run: bool = False) -> None:
         default={},
         metavar='KEY=VALUE',
         help='override settings of the config; lists as KEY="[a,b]" or '
-        'KEY=a,b, nested ones as KEY="[(a,b),(c,d)]", without spaces',
+        'KEY=a,b, nested ones as KEY="[(a,b),(c,d)]"; a path with spaces as '
+        'KEY="a path"',
     )
     if not run:
         return
@@ -44,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser, run: bool = False) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config of a tool and override it by the tool's options."""
     cfg = read_config(args.config, args.cfg_options)
+    if cfg.get('model') and cfg.get('data_preprocessor'):
+        # As the runner does, for tools and wrappers that build the model.
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     if 'launcher' in args:
         cfg.launcher = args.launcher
         os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -156,16 +193,3 @@ def check_amp(cfg: Config) -> None:
             'mixed precision (--amp) needs a GPU, and none is available: '
             'train without it'
         )
-
-
-def check_work_dir(folder: str) -> None:
-    """Make the working directory, and raise unless it can be written to."""
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b'0')
-    except OSError as error:
-        raise UserError(
-            f'nothing can be written to the work dir {folder} '
-            f'({error.strerror}): free some space, or give another --work-dir'
-        ) from error

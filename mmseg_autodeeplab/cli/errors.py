@@ -1,21 +1,50 @@
-"""Users' mistakes, printed as one sentence."""
+"""Users' mistakes, and what becomes of files, printed as one sentence."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import UserError
 
-_MISSING = 'check the paths in the config, or set them with --cfg-options'
-_FULL = (
-    'free some space; what was written before is complete, and a training '
-    'goes on from its last checkpoint with --resume'
+_GOES_ON = (
+    'what was written before is complete, and a training goes on from its '
+    'last checkpoint with --resume'
 )
-_DENIED = 'check who may write there, or give another path'
+_WORKER = (
+    'the system ended it, most often for memory; lower num_workers of the '
+    'data loader or free memory (of /dev/shm, too), and go on with --resume'
+)
+# As PyTorch says it, which has no type for it.
+_KILLED = re.compile(
+    r'DataLoader worker \(pid.*\) (exited unexpectedly'
+    r'|is killed by signal: (Killed|Bus error|Terminated))'
+)
+# Not every system has every one of these names.
 _WAYS_OUT = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _DENIED),
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), _DENIED),
+    getattr(errno, name, None): way_out
+    for names, way_out in (
+        (
+            'ENOENT',
+            'check the paths in the config, or set them with --cfg-options',
+        ),
+        ('ENOSPC EDQUOT EFBIG', f'free some space; {_GOES_ON}'),
+        (
+            'EACCES EPERM EROFS EEXIST ENOTDIR',
+            'check who may write there, or give another path',
+        ),
+        (
+            'EISDIR ELOOP ENAMETOOLONG EXDEV EBUSY ETXTBSY ENOTEMPTY',
+            'check that path, or give another one',
+        ),
+        (
+            'EIO ESTALE ENXIO ENODEV EREMOTEIO ENOMEDIUM EUCLEAN EBADMSG '
+            'ETIMEDOUT EHOSTDOWN ENOTCONN ESHUTDOWN',
+            f'look at the disk, or at the network to it; {_GOES_ON}',
+        ),
+        ('EMFILE ENFILE', 'allow more open files, by ulimit -n'),
+    )
+    for name in names.split()
 }
 
 
@@ -23,20 +52,32 @@ _WAYS_OUT = {
 def user_errors() -> Iterator[None]:
     """Print a user's mistake as one sentence and exit with status 1.
 
-    A :class:`UserError` is one, a missing file, a full disk, and what must
-    not be written; every other exception keeps its traceback.
+    A :class:`UserError` is one, what a file system refuses (a missing file, a
+    full disk, a broken one), and a worker of a data loader that the system
+    killed. Every other exception keeps its traceback.
     """
     try:
         yield
     except UserError as error:
         raise SystemExit(f'Error: {_sentence(error)}') from None
     except OSError as error:
-        way_out = _WAYS_OUT.get(error.errno)
-        if isinstance(error, FileNotFoundError):  # Of a worker: no errno.
-            way_out = _MISSING
+        way_out = _way_out(error)
         if way_out is None:
             raise
         raise SystemExit(f'Error: {_sentence(error)}: {way_out}') from None
+    except RuntimeError as error:
+        if not _KILLED.match(str(error)):
+            raise
+        raise SystemExit(f'Error: {_sentence(error)}: {_WORKER}') from None
+
+
+def _way_out(error):
+    number = error.errno
+    if number is None:  # Of a worker, of which the text alone comes.
+        found = re.search(r'\[Errno (\d+)\]', _sentence(error))
+        missing = isinstance(error, FileNotFoundError)
+        number = int(found[1]) if found else errno.ENOENT if missing else 0
+    return _WAYS_OUT.get(number)
 
 
 def _sentence(error):

@@ -5,12 +5,10 @@ nothing where there is none.
 """
 
 import importlib.util
-import inspect
-import io
+import os
 import os.path as osp
 import pickle
 import sys
-import warnings
 from importlib import metadata
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -18,11 +16,13 @@ from types import ModuleType
 
 import mmcv
 import torch
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint
 from mmengine.utils import dl_utils, package_utils
 
 from ..errors import UserError, one_line
+from ..files import check_archive
+
+TRUE = ('1', 'y', 'yes', 'true')  # as torch reads its variables
 
 
 def close_gaps():
@@ -30,8 +30,9 @@ def close_gaps():
 
     - Without compiled mmcv (mmcv-lite), names of ``mmcv.ops``, of which
       ``mmseg.models`` imports several, say what they need when they are used.
-    - Where torch loads nothing but weights by default, a local checkpoint
-      loads whole, as MMEngine always loaded it, and a downloaded one does not.
+    - A local checkpoint loads whole, as MMEngine always loaded it, if its
+      checksums, at which torch does not look, are right. A downloaded one may
+      hold weights alone, by whatever torch.
     - ``mmseg::`` bases of configs are found without ``pkg_resources``.
     """
     _stub_missing_ops()
@@ -89,7 +90,7 @@ def _stub_missing_ops():
         sys.meta_path.insert(0, _OpsFinder())
 
 
-# Checkpoints under torch>=2.6
+# Checkpoints
 
 
 def load_from_local(filename, map_location):
@@ -101,6 +102,7 @@ def load_from_local(filename, map_location):
     if not osp.isfile(filename):
         raise FileNotFoundError(f'{filename} can not be found.')
     try:
+        check_archive(filename)
         return torch.load(
             filename, map_location=map_location, weights_only=False
         )
@@ -114,8 +116,7 @@ def load_from_local(filename, map_location):
 def load_url(url, **kwargs):
     """Download a checkpoint and load it, if it holds weights alone.
 
-    torch's own function trusts every download. Other schemes than the web's
-    leave the choice to :func:`torch.load`, which is the same.
+    torch's own function trusts every download.
     """
     try:
         return dl_utils.load_url(url, weights_only=True, **kwargs)
@@ -127,26 +128,12 @@ def load_url(url, **kwargs):
 
 
 def _load_checkpoints_by_origin():
-    if _torch_loads_weights_only() and 'weights_only' not in inspect.getsource(
-        checkpoint.load_from_local
-    ):
-        checkpoint.CheckpointLoader.register_scheme(
-            prefixes='', loader=load_from_local, force=True
-        )
+    checkpoint.CheckpointLoader.register_scheme(
+        prefixes='', loader=load_from_local, force=True
+    )
+    # torch's own switch for those who trust all that they load.
+    if os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD') not in TRUE:
         checkpoint.load_url = load_url
-
-
-def _torch_loads_weights_only():
-    buffer = io.BytesIO()
-    torch.save(HistoryBuffer(), buffer)  # A part of every checkpoint.
-    buffer.seek(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # torch 2.4 announces the change.
-        try:
-            torch.load(buffer)
-        except pickle.UnpicklingError:
-            return True
-    return False
 
 
 # Installed packages without pkg_resources (setuptools>=82)

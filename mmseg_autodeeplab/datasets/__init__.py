@@ -5,6 +5,7 @@ from .loading import (
     LoadCheckedAnnotations,
     LoadCheckedImage,
     check_pipelines,
+    transforms_in,
     uncheck_pipelines,
 )
 from .shapes import ShapesDataset

@@ -4,6 +4,7 @@ import hashlib
 import os
 import os.path as osp
 from collections.abc import Iterator, Sized
+from functools import cache
 from typing import Optional
 
 import numpy as np
@@ -21,10 +22,11 @@ class SplitInfiniteSampler(InfiniteSampler):
     The search trains the weights on part A of the training images and the
     architecture on part B. The parts are disjoint and complete, and a function
     of the images' paths, ``ratio`` and ``split_seed`` alone: the same on every
-    rank, in a resumed run and on another machine, and an image that a wrapper
-    repeats stays in one part. Within it the order is that of
-    ``InfiniteSampler``, from the beginning at each ``iter()``. A data set
-    without ``img_path`` is split by index, with a warning.
+    rank, in a resumed run and on another machine. An image stays in one part
+    where a wrapper repeats it and where several paths link to it. Within a
+    part the order is that of ``InfiniteSampler``, from the beginning at each
+    ``iter()``. A data set without ``img_path`` is split by index, with a
+    warning.
 
     Args:
         dataset (Sized): All images, for either part.
@@ -98,8 +100,7 @@ def _identities(dataset):
         infos = (dataset.get_data_info(i) for i in range(len(dataset)))
         paths = [info.get('img_path') for info in infos]
         if all(isinstance(path, (str, os.PathLike)) for path in paths):
-            # One spelling per file, so that the same image is known again.
-            return [osp.abspath(path).replace('\\', '/') for path in paths]
+            return _one_name_per_file(paths)
     name = type(dataset).__name__
     if _inner(dataset):
         raise UserError(
@@ -112,6 +113,31 @@ def _identities(dataset):
         'index, which holds only while its order stays the same.'
     )
     return [f'{i:09d}' for i in range(len(dataset))]
+
+
+def _one_name_per_file(paths):
+    """Name files by their paths, and links to one file by the first."""
+    names = [osp.abspath(path).replace('\\', '/') for path in paths]
+    real_folder = cache(osp.realpath)
+    files = [_file_behind(path, real_folder) for path in paths]
+    # Names and not what they link to: a split is that of any other machine.
+    pairs = sorted(zip(names, files), key=lambda pair: pair[0], reverse=True)
+    first = {file: name for name, file in pairs}  # The last one stays.
+    return [first[file] for file in files]
+
+
+def _file_behind(path, real_folder):
+    """What all links to a file have in common."""
+    try:
+        stat = os.stat(path)
+    except OSError:  # Not a local file.
+        return osp.abspath(path)
+    if stat.st_nlink > 1:
+        return stat.st_dev, stat.st_ino
+    if osp.islink(path):
+        return osp.realpath(path)
+    folder, name = osp.split(path)
+    return osp.join(real_folder(folder), name)
 
 
 def _refuse_mixing(dataset):

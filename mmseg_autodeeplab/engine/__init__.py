@@ -8,5 +8,6 @@ from .checkpoints import (
     checkpoint_is_due,
 )
 from .hooks import FiniteLossHook, ScheduledDropPathHook, finite_loss_hooks
+from .resume import REPLACES, ResumeHook, changed_options, watch_resume
 from .sample_stream import SampleStream, SeededDataset, seeded_loader
-from .train_loop import SeededIterBasedTrainLoop
+from .train_loop import SeededIterBasedTrainLoop, check_ends, loop_class

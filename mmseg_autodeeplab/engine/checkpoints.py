@@ -32,18 +32,21 @@ class AtomicBackend(LocalBackend):
     """
 
     # MMEngine makes one instance to remove, and others to put.
-    _outdated: ClassVar[set[str]] = set()
+    outdated: ClassVar[set[str]] = set()
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
         filepath = os.path.abspath(filepath)
         write_atomically(filepath, obj)
-        self._outdated.discard(filepath)
-        self._outdated.update(glob.glob(f'{glob.escape(filepath)}.*.tmp'))
-        while self._outdated:
-            Path(self._outdated.pop()).unlink(missing_ok=True)
+        self.outdated.discard(filepath)
+        self.outdated.update(glob.glob(f'{glob.escape(filepath)}.*.tmp'))
+        while self.outdated:
+            old = Path(self.outdated.pop())
+            # The best one of the run that was resumed may lie elsewhere.
+            if old.parent == Path(filepath).parent:
+                old.unlink(missing_ok=True)
 
     def remove(self, filepath: Union[str, Path]) -> None:
-        self._outdated.add(os.path.abspath(filepath))
+        self.outdated.add(os.path.abspath(filepath))
 
 
 def bare_model(runner: Runner) -> nn.Module:

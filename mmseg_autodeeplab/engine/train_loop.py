@@ -1,16 +1,28 @@
 """The loop of every training here: repeatable, wherever it starts."""
 
 import bisect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
 
+from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import IterBasedTrainLoop, Runner
-from mmseg.registry import LOOPS
+from mmengine.runner import (
+    EpochBasedTrainLoop,
+    IterBasedTrainLoop,
+    Runner,
+    TestLoop,
+    ValLoop,
+)
+from mmseg.registry import DATA_SAMPLERS, LOOPS
 from torch import nn
 
+from ..compat.registry import resolve
+from ..errors import UserError
 from .randomness import ITERATION, VALIDATION, seed_everything
+from .resume import watch_resume
 from .sample_stream import SampleStream, seeded_loader
 
 
@@ -35,6 +47,7 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
         super().__init__(runner, loader, **kwargs)
         self.dataloader_iterator = SampleStream(loader)
         self.seed = loader.dataset.seed
+        watch_resume(runner)
 
     def run(self) -> nn.Module:
         """Train, from the beginning or from where a checkpoint was saved."""
@@ -68,11 +81,6 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
     def _go_on(self):
         runner, stream = self.runner, self.dataloader_iterator
         before = runner.message_hub.get_info(self.INFO_KEY, {})
-        if obstacles := list(self._obstacles(before)):
-            runner.logger.warning(
-                'The run goes on, but not exactly as if it had never '
-                f'stopped: {"; ".join(obstacles)}.'
-            )
         stream.position = before.get('position', self.iter * stream.batch_size)
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
@@ -80,8 +88,9 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
                 hook.last_ckpt = runner.message_hub.get_info('last_ckpt')
         self._validate_if_due()
 
-    def _obstacles(self, before):
-        """What keeps this resume from being exact."""
+    def obstacles(self) -> Iterator[str]:
+        """What keeps a resume of this loop from being exact."""
+        before = self.runner.message_hub.get_info(self.INFO_KEY, {})
         if not before:
             yield (
                 'the checkpoint does not tell where in the data it was, since '
@@ -110,3 +119,53 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
         if is_due and self.runner.val_loop is not None:
             seed_everything(self.seed, VALIDATION, get_rank(), self.iter)
             self.runner.val_loop.run()
+
+
+def loop_class(part: str, cfg: Mapping) -> Optional[type]:
+    """The class that the runner takes for a loop; None if it knows none.
+
+    The part is ``'train'``, ``'val'`` or ``'test'``.
+    """
+    if 'type' in cfg:
+        return resolve(LOOPS, cfg['type'])
+    if part != 'train':
+        return dict(val=ValLoop, test=TestLoop)[part]
+    loops = {True: EpochBasedTrainLoop, False: IterBasedTrainLoop}
+    return loops.get(cfg.get('by_epoch'))
+
+
+def check_ends(cfg: Config, *parts: str) -> None:
+    """Raise a :class:`UserError` where a loop would never end.
+
+    Epochs, validations and tests end with the samples, so that only a loop of
+    iterations may have an ``InfiniteSampler``. Parts are as above.
+    """
+    for part in parts:
+        loop = cfg.get(f'{part}_cfg')
+        loader = cfg.get(f'{part}_dataloader') or {}
+        sampler = _endless(loader.get('sampler'))
+        if loop is None or sampler is None:
+            continue
+        kind = loop_class(part, loop)
+        if _is(kind, EpochBasedTrainLoop, ValLoop, TestLoop):
+            or_else = ', or train_cfg to a loop of iterations'
+            raise UserError(
+                f'{part}_cfg has the loop {kind.__name__}, which ends with '
+                f'the samples, but {part}_dataloader has the sampler '
+                f'{sampler.__name__}, which never ends: set the sampler to '
+                f"dict(type='DefaultSampler')"
+                f'{or_else if part == "train" else ""}'
+            )
+
+
+def _endless(sampler: Any) -> Optional[type]:
+    while hasattr(sampler, 'get'):
+        kind = resolve(DATA_SAMPLERS, sampler.get('type'))
+        if _is(kind, InfiniteSampler):
+            return kind
+        sampler = sampler.get('sampler')  # One around another.
+    return None
+
+
+def _is(kind: Any, *classes: type) -> bool:
+    return isinstance(kind, type) and issubclass(kind, classes)

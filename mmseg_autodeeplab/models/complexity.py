@@ -1,9 +1,22 @@
 """How large a model is, and how much it computes."""
 
+from collections.abc import Mapping
+
 import torch
 from mmengine.model import revert_sync_batchnorm
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+
+def image_channels(model: Mapping) -> int:
+    """Channels of the images that the segmentor of a config takes.
+
+    They are ``in_channels`` of its backbone, or of what that wraps as
+    ``backbone_cfg``; 3, the default of all, where neither says so.
+    """
+    backbone = model.get('backbone') or {}
+    inner = backbone.get('backbone_cfg') or {}
+    return backbone.get('in_channels', inner.get('in_channels', 3))
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
@@ -14,14 +27,16 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return tuple(counts)
 
 
-def count_multiply_adds(model: nn.Module, height: int, width: int) -> int:
-    """Multiply-adds of the convolutions, for one image.
+def count_multiply_adds(
+    model: nn.Module, channels: int, height: int, width: int
+) -> int:
+    """Multiply-adds of the convolutions, for one image of that shape.
 
     Normalisation, pooling, resizing and the like are not counted. The
     segmentor is moved to the meta device.
     """
     model = revert_sync_batchnorm(model).eval().to('meta')
-    image = torch.empty(1, 3, height, width, device='meta')
+    image = torch.empty(1, channels, height, width, device='meta')
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model(image, mode='tensor')

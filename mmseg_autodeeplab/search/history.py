@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arch import AutoDeepLabArchitecture, decode
-from ..files import to_json
+from ..files import open_text, to_json
 
 ARCHITECTURE_FILE = 'architecture.json'
 HISTORY_FILE = 'arch_history.jsonl'
@@ -52,30 +52,51 @@ def append_record(
 def read_history(work_dir: str) -> list[Record]:
     """Read the history of a search, of any number of resumed runs.
 
-    A line that is torn is left out, and so is what a search went through
-    after the iteration from which it was resumed.
+    A line that is torn, or no record of the search that the last one is of,
+    is left out, and so is what a search went through after the iteration from
+    which it was resumed. Raises an OSError where the file cannot be read.
     """
     records: list[Record] = []
     for line in read_json_lines(osp.join(work_dir, HISTORY_FILE)):
-        if not line.keys() >= {'iteration', 'alphas', 'betas'}:
+        try:
+            iteration = line.pop('iteration')
+            arrays = [
+                np.array(line.pop(name), dtype=float)
+                for name in ('alphas', 'betas')
+            ]
+            decode(*arrays)
+        except (LookupError, ValueError, TypeError, OverflowError):
             continue
-        iteration = line.pop('iteration')
+        if not is_number(iteration):
+            continue
         while records and records[-1].iteration >= iteration:
             records.pop()
-        arrays = (np.array(line.pop(name)) for name in ('alphas', 'betas'))
         records.append(Record(iteration, *arrays, line))
-    return records
+    return [
+        record
+        for record in records
+        if (record.alphas.shape, record.betas.shape)
+        == (records[-1].alphas.shape, records[-1].betas.shape)
+    ]
 
 
 def read_json_lines(file: str) -> list[dict]:
-    """Read the objects of a file of one per line, without what is torn."""
+    """Read the objects of a file of one per line, without what is torn.
+
+    Raises an OSError where there is a file that cannot be read.
+    """
     lines = []
-    if osp.exists(file):
-        with open(file, encoding='utf-8') as f:
+    if osp.lexists(file):
+        with open_text(file, errors='replace') as f:
             for text in f:
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, RecursionError):
                     lines.append(json.loads(text))
     return [line for line in lines if isinstance(line, dict)]
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number that a search logs, and not a damaged one."""
+    return type(value) in (int, float) and abs(value) < 1e30
 
 
 def count_changes(

@@ -3,15 +3,18 @@
 import glob
 import math
 import os.path as osp
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Optional
 
 from mmengine.config import Config
 from mmseg.registry import HOOKS
 
 from ..arch import Architecture, cost_tables, expected_cost, one_hot
-from ..compat.registry import is_a
+from ..compat.registry import is_a, known_types_only
 from ..errors import UserError
+from ..models.complexity import image_channels
 from . import history
+from .config_text import look_up, read_config_file
 from .gradient import ArchSearchHook
 
 # What is shown, by the names in the log and in the legend.
@@ -34,56 +37,79 @@ class Search(NamedTuple):
     """What a work directory tells of a search."""
 
     work_dir: str
-    config: Config  # of the last run
+    config: Config  # of the last run; of any form but for its hook
+    hook: dict  # the config of the ArchSearchHook
     runs: list[str]  # their names, from first to last
     scalars: list[dict]  # lines of the log, each with its `step`
     records: list[history.Record]
     changes: list[dict]  # like scalars, of what is decoded otherwise
     architecture: Optional[Architecture]  # the last one
     checkpoint: Optional[str]  # the newest one
+    left_out: list[str]  # sentences on files that cannot be read
 
     def curve(self, name: str) -> Points:
         """A scalar over iterations, where it is a number."""
-        return [
-            (line['step'], line[name])
-            for line in (self.changes if name in CHANGES else self.scalars)
-            if math.isfinite(line.get(name, math.nan))
-        ]
+        lines = self.changes if name in CHANGES else self.scalars
+        return [(line['step'], line[name]) for line in lines if name in line]
 
 
 def search_hook_config(cfg: Config) -> Optional[dict]:
     """The first ``ArchSearchHook``, or one derived from it, of a config."""
-    hooks = list(cfg.get('custom_hooks') or [])
-    hooks += (cfg.get('default_hooks') or {}).values()
+    hooks = []
+    for key in ('custom_hooks', 'default_hooks'):
+        value = cfg.get(key)
+        value = list(value.values()) if isinstance(value, dict) else value
+        hooks += value if isinstance(value, (list, tuple)) else []
     return next((h for h in hooks if is_a(HOOKS, h, ArchSearchHook)), None)
 
 
+@known_types_only()
 def read_search(work_dir: str) -> Search:
     """Read what a search, running or not, has written so far.
+
+    All of it is data, and may be damaged: what cannot be read is left out.
 
     Raises:
         UserError: No run in there has an ``ArchSearchHook``.
     """
-    configs = {}
-    for file in sorted(glob.glob(osp.join(work_dir, '*/vis_data/config.py'))):
-        cfg = Config.fromfile(file, import_custom_modules=False)
-        if search_hook_config(cfg):
-            configs[osp.dirname(file)] = cfg
+    left_out = []
+
+    @contextmanager
+    def noting():
+        try:
+            yield
+        except (UserError, OSError) as error:
+            left_out.append(str(error))
+
+    configs, scalars, records = {}, [], []
+    pattern = osp.join(glob.escape(work_dir), '*', 'vis_data', 'config.py')
+    for file in sorted(glob.glob(pattern)):
+        with noting():
+            cfg = read_config_file(file)
+            if hook := search_hook_config(cfg):
+                configs[osp.dirname(file)] = cfg, hook
     if not configs:
+        found = f' ({left_out[0]})' if left_out else ''
         raise UserError(
             f'{work_dir} holds no search: none of its */vis_data/config.py '
-            'has an ArchSearchHook; give the work directory of '
+            f'has an ArchSearchHook{found}; give the work directory of '
             'tools/train.py with a search config.'
         )
-    scalars: list[dict] = []
     for folder in configs:
-        lines = history.read_json_lines(osp.join(folder, 'scalars.json'))
+        lines = []
+        with noting():
+            lines = history.read_json_lines(osp.join(folder, 'scalars.json'))
+        lines = [
+            {k: v for k, v in line.items() if history.is_number(v)}
+            for line in lines
+        ]
         lines = [line for line in lines if 'step' in line]
         # A resumed run goes through some iterations once more.
         begin = lines[0]['step'] if lines else math.inf
         scalars = [line for line in scalars if line['step'] < begin] + lines
 
-    records = history.read_history(work_dir)
+    with noting():
+        records = history.read_history(work_dir)
     decoded = [record.architecture for record in records]
     counts = map(history.count_changes, decoded, decoded[1:])
     changes = [
@@ -91,52 +117,57 @@ def read_search(work_dir: str) -> Search:
         for record, pair in zip(records[1:], counts)
     ]
     file = osp.join(work_dir, history.ARCHITECTURE_FILE)
-    if not decoded and osp.exists(file):
-        decoded = [Architecture.load(file)]
-    checkpoints = glob.glob(osp.join(work_dir, 'iter_*.pth'))
+    if not decoded and osp.lexists(file):
+        with noting():
+            decoded = [Architecture.load(file)]
+    pattern = osp.join(glob.escape(work_dir), 'iter_*.pth')
+    checkpoints = filter(osp.isfile, glob.glob(pattern))
     return Search(
         work_dir,
-        list(configs.values())[-1],
+        *list(configs.values())[-1],
         [osp.basename(osp.dirname(folder)) for folder in configs],
         scalars,
         records,
         changes,
         decoded[-1] if decoded else None,
         max(checkpoints, key=osp.getmtime, default=None),
+        left_out,
     )
 
 
 def config_name(search: Search) -> str:
     """The file name of the config, as far as it is known."""
-    return _last_note(search, 'config') or 'a config without name'
+    return _text(_last_note(search, 'config') or 'a config without name')
 
 
 def settings(search: Search) -> dict[str, str]:
     """What was searched on, and how."""
-    cfg, hook = search.config, search_hook_config(search.config)
-    loader, backbone = cfg.train_dataloader, cfg.model.backbone
-    dataset = loader.dataset
     done = [line['step'] for line in search.scalars]
     done += [record.iteration for record in search.records]
+    length = look_up(search.config, 'train_cfg.max_iters')
+    places = {
+        'Dataset': 'train_dataloader.dataset.type',
+        'Data root': 'train_dataloader.dataset.data_root',
+        'Batch size': 'train_dataloader.batch_size',
+        'Crop (pixels)': 'model.data_preprocessor.size',
+        'Layers, L': 'model.backbone.num_layers',
+        'Blocks per cell, B': 'model.backbone.num_blocks',
+        'Filter multiplier, F': 'model.backbone.filter_multiplier',
+        'Optimizer of the weights': 'optim_wrapper.optimizer',
+        'Seed': 'randomness.seed',
+    }
     shown = {
         'Config': config_name(search),
         'Work directory': search.work_dir,
-        'Dataset': dataset.get('type'),
-        'Data root': dataset.get('data_root'),
-        'Iterations': f'{max(done, default=0)} of {cfg.train_cfg.max_iters}',
-        'Architecture updated from iteration': hook.get('begin', 0),
-        'Batch size': loader.get('batch_size'),
-        'Crop (pixels)': _size(cfg.model),
-        'Layers, L': backbone.get('num_layers'),
-        'Blocks per cell, B': backbone.get('num_blocks'),
-        'Filter multiplier, F': backbone.get('filter_multiplier'),
-        'Optimizer of the weights': cfg.optim_wrapper.get('optimizer'),
-        'Optimizer of the architecture': hook.get('optimizer'),
-        'Cost term': hook.get('cost'),
-        'Terms of the loss': hook.get('terms'),
-        'Seed': cfg.get('randomness', {}).get('seed'),
+        'Iterations': f'{max(done, default=0)} of {_text(length)}',
+        'Architecture updated from iteration': search.hook.get('begin', 0),
+        **{key: look_up(search.config, at) for key, at in places.items()},
+        'Optimizer of the architecture': search.hook.get('optimizer'),
+        'Cost term': search.hook.get('cost'),
+        'Terms of the loss': search.hook.get('terms'),
         'Runs': ', '.join(search.runs),
         'Versions': _last_note(search, 'versions'),
+        'Left out': '; '.join(search.left_out) or None,
     }
     return {key: _text(v) for key, v in shown.items() if v is not None}
 
@@ -160,14 +191,15 @@ def latest(search: Search) -> dict[str, str]:
 def derived_cost(search: Search) -> dict[str, str]:
     """Parameters and multiply-adds of the derived network's backbone."""
     architecture = search.architecture
+    searched = search.config.model
     model = search.config.get('retrain', {}).get('model', {})
     # Or the paper's.
-    shape = _size(model) or _size(search.config.model) or (1025, 2049)
+    shape = _size(model) or _size(searched) or (1025, 2049)
     # Where the config says nothing, both have the published network's.
-    widths = {
+    widths = dict(in_channels=image_channels(searched)) | {
         key: value
         for key, value in model.get('backbone', {}).items()
-        if key in ('filter_multiplier', 'stem_channels')
+        if key in ('filter_multiplier', 'stem_channels', 'in_channels')
     }
 
     def cost(quantity):
@@ -191,10 +223,13 @@ def _size(model):
     return model.get('data_preprocessor', {}).get('size')
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, depth: int = 20) -> str:
+    def inner(value):
+        return _text(value, depth - 1) if depth else '...'
+
     if isinstance(value, dict):
-        return ', '.join(f'{k} {_text(v)}' for k, v in value.items())
+        return ', '.join(f'{k} {inner(v)}' for k, v in value.items())
     if isinstance(value, (list, tuple)):
         separator = '; ' if any(isinstance(v, dict) for v in value) else ' × '
-        return separator.join(map(_text, value))
+        return separator.join(map(inner, value))
     return str(value)

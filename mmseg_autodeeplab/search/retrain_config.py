@@ -7,16 +7,27 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
-from mmseg.registry import DATA_SAMPLERS, HOOKS, LOOPS, MODELS
+from mmengine.logging import MMLogger
+from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
+from mmseg.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    MODELS,
+    OPTIM_WRAPPERS,
+    PARAM_SCHEDULERS,
+)
 
 from ..arch import RATES, Architecture, AutoDeepLabArchitecture
-from ..compat.registry import is_a, resolve
+from ..compat.registry import is_a, named, resolve
 from ..datasets import SplitInfiniteSampler, uncheck_pipelines
+from ..engine import check_ends, loop_class
 from ..errors import UserError, one_line
 from ..models import AutoDeepLab, AutoDeepLabHead
-from .gradient import ArchSearchHook
 
 PACKAGE = Path(__file__).resolve().parents[1]
+# In `retrain`, MMEngine's own word would be gone once a config inherits it.
+REPLACE, DELETE = '_replace_', '_delete_'
 # On what it is searched, and around it: carried over.
 CARRIED = """
     train_dataloader val_dataloader val_evaluator val_cfg test_dataloader
@@ -34,7 +45,8 @@ LEFT_OUT = """
     model_wrapper_cfg sync_bn
 """.split()
 OWN = """
-    backbone in_channels channels norm_cfg optimizer max_iters val_interval
+    num_layers num_blocks filter_multiplier stem_channels form
+    partial_channels in_channels channels optimizer max_iters val_interval
     interval
 """.split()
 
@@ -60,9 +72,24 @@ def retrain_config(
             f'there is no network for a {type(architecture).__name__}: give '
             f'one of {", ".join(kind.__name__ for kind in NETWORKS)}'
         )
-    search = copy.deepcopy(search)
+    try:
+        return _retrain_config(search, architecture)
+    except UserError:
+        raise
+    except Exception as error:  # Lists for dicts, numbers for lists.
+        raise UserError(
+            f'the search config gives no config to retrain ({one_line(error)})'
+            ': one of its values is of another kind than a search has'
+        ) from error
+
+
+def _retrain_config(search, architecture):
+    search = Config(named(search.to_dict()))
     cfg = _base('schedules', 'retrain')
     cfg.pop('max_iters')
+    # A new-style config has neither.
+    cfg.default_scope = 'mmseg'
+    cfg.custom_imports = dict(imports=[PACKAGE.name])
     for key in CARRIED:
         if search.get(key) is not None:
             cfg[key] = search[key]
@@ -70,21 +97,17 @@ def retrain_config(
     if is_a(DATA_SAMPLERS, loader.get('sampler'), SplitInfiniteSampler):
         loader.sampler = dict(type='InfiniteSampler', shuffle=True)
     for name, hook in (search.get('default_hooks') or {}).items():
-        if name not in cfg.default_hooks and not _is_of_search(hook):
+        if name not in cfg.default_hooks and not _goes(hook):
             cfg.default_hooks[name] = hook
     hooks = search.get('custom_hooks') or []
-    cfg.custom_hooks = [hook for hook in hooks if not _is_of_search(hook)]
+    cfg.custom_hooks = [hook for hook in hooks if not _goes(hook)]
     cfg.model = NETWORKS[type(architecture)](search, architecture)
     left_out = _left_out(search, cfg)
     with _sentence('retrain cannot be merged over the rest'):
-        cfg.merge_from_dict(search.get('retrain') or {})
+        cfg = _merged(cfg, search.get('retrain') or {})
         _complete_evaluation(cfg)
     uncheck_pipelines(list(cfg.values()))
-    cfg = Config(_as_text(cfg.to_dict()))
-    with _sentence('model cannot be built'):
-        _complete_model(cfg.model)
-    with _sentence('train_cfg cannot be built'):
-        _check_loop(cfg.train_cfg)
+    _complete_and_check(cfg)
     return cfg, left_out
 
 
@@ -97,9 +120,14 @@ def _base(kind, name):
 
 
 def _is_of_search(hook):
+    return bool(hook) and getattr(
+        resolve(HOOKS, hook.get('type')), 'of_search', False
+    )
+
+
+def _goes(hook):
     """EMAHook, too: it has the averages of a supernet there."""
-    painter = resolve(HOOKS, 'SearchVisualizationHook')
-    return is_a(HOOKS, hook, ArchSearchHook, EMAHook, painter)
+    return _is_of_search(hook) or is_a(HOOKS, hook, EMAHook)
 
 
 def _autodeeplab(search, architecture):
@@ -130,6 +158,10 @@ def _left_out(search, cfg):
     if search.get('resume'):
         search.pop('load_from', None)  # Its own checkpoint.
     given = {key: search[key] for key in LEFT_OUT if key in search}
+    hooks = (search.get('default_hooks') or {}).items()
+    given['default_hooks'] = {
+        name: hook for name, hook in hooks if not _is_of_search(hook)
+    }
     usual = dict(
         _base('schedules', 'search'),
         model=_base('models', 'autodeeplab_supernet').model,
@@ -165,40 +197,95 @@ def _complete_evaluation(cfg):
             cfg.test_pipeline = copy.deepcopy(dataset['pipeline'])
 
 
-def _as_text(value):
-    """The same as text can have it: names of classes, and no ``_delete_``."""
+def _merged(cfg, retrain):
+    """Both become values of one key, so that either may replace all."""
+    merged = Config(dict(retrain=cfg.to_dict()))
+    merged.merge_from_dict(dict(retrain=_renamed(retrain, REPLACE, DELETE)))
+    return Config(_renamed(merged.retrain, DELETE, None))
+
+
+def _renamed(value, old, new):
+    """The same with another name for a key, or without it for None."""
     if isinstance(value, dict):
-        return {k: _as_text(v) for k, v in value.items() if k != '_delete_'}
+        return {
+            new if key == old else key: _renamed(inner, old, new)
+            for key, inner in value.items()
+            if key != old or new
+        }
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_as_text, value))
-    if isinstance(value, type):
-        return f'{value.__module__}.{value.__qualname__}'
+        return type(value)(_renamed(inner, old, new) for inner in value)
     return value
 
 
-def _complete_model(model):
+def _complete_and_check(cfg):
+    """Build what needs no data, and see that the rest takes its arguments."""
+    with _sentence('model cannot be built'):
+        model = _complete_model(cfg.model)
+    with _sentence('optim_wrapper cannot be built'):
+        wrapper = _build_optim_wrapper(model, cfg.optim_wrapper)
+    with _sentence('param_scheduler cannot be built'):
+        schedulers = cfg.get('param_scheduler') or []
+        if isinstance(schedulers, dict):
+            schedulers = [schedulers]
+        for scheduler in copy.deepcopy(schedulers):
+            given = dict(optimizer=wrapper, epoch_length=1)
+            PARAM_SCHEDULERS.build(scheduler, default_args=given)
+    for part, others in dict(train=2, val=3, test=3).items():
+        if part != 'train' and cfg[f'{part}_dataloader'] is None:
+            continue
+        with _sentence(f'{part}_dataloader cannot be built'):
+            dataset = cfg[f'{part}_dataloader'].dataset
+            _bind(resolve(DATASETS, dataset.type), dataset, 'type')
+        with _sentence(f'{part}_cfg cannot be built'):
+            # After the runner, the loader and the evaluator.
+            _bind_loop(part, cfg[f'{part}_cfg'], [None] * others)
+    with _sentence('a loop would not end'):
+        check_ends(cfg, 'train', 'val', 'test')
+    with _sentence('a hook cannot be built'):
+        for hook in [*cfg.default_hooks.values(), *(cfg.custom_hooks or [])]:
+            if hook is not None:  # One that is switched off.
+                _bind(resolve(HOOKS, hook['type']), hook, 'type', 'priority')
+
+
+def _complete_model(cfg):
     """Fill in what follows from the path, and see that it can be built."""
-    backbone = MODELS.build(copy.deepcopy(model.backbone))
-    head = model.decode_head
+    backbone = MODELS.build(copy.deepcopy(cfg.backbone))
+    head = cfg.decode_head
     is_ours = is_a(MODELS, head, AutoDeepLabHead)
     if is_ours and isinstance(backbone, AutoDeepLab):
         head.setdefault('in_channels', list(backbone.out_channels))
         # 12, 24, 36 at stride 8.
         rate = 96 // RATES[backbone.arch.stages[-1].level]
         head.setdefault('dilations', [rate, 2 * rate, 3 * rate])
-    MODELS.build(copy.deepcopy(model))
+    return MODELS.build(copy.deepcopy(cfg))
 
 
-def _check_loop(cfg):
-    """See that it takes its arguments, after the runner and the loader."""
-    arguments = dict(cfg)
-    name = arguments.pop('type', None)
-    if name is None:
-        return  # MMEngine has a default.
-    loop = resolve(LOOPS, name)
-    if loop is None:
-        raise KeyError(f'{name} is not among loops')
-    inspect.signature(loop).bind(None, None, **arguments)
+def _build_optim_wrapper(model, cfg):
+    """Without mixed precision, which asks for a GPU here and now."""
+    if is_a(OPTIM_WRAPPERS, cfg, AmpOptimWrapper):
+        keys = inspect.signature(AmpOptimWrapper).parameters
+        cfg = {k: v for k, v in cfg.items() if k not in ('type', *keys)}
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')  # It tells the settings of all parameters.
+    try:
+        return build_optim_wrapper(model, cfg)
+    finally:
+        logger.setLevel(level)
+
+
+def _bind_loop(part, cfg, others):
+    kind = loop_class(part, cfg)
+    _bind(kind, cfg, 'type' if 'type' in cfg else 'by_epoch', others=others)
+
+
+def _bind(kind, cfg, *own, others=()):
+    """See that a class takes arguments, but for what is the runner's own."""
+    if kind is None:
+        raise KeyError(f'{cfg.get("type")} is not registered')
+    own = (*own, '_scope_')
+    arguments = {key: value for key, value in cfg.items() if key not in own}
+    inspect.signature(kind).bind(*others, **arguments)
 
 
 @contextlib.contextmanager
@@ -206,8 +293,10 @@ def _sentence(what):
     try:
         yield
     except Exception as error:  # A model, a loop: anyone's code.
+        ours = isinstance(error, UserError)
+        reason = str(error).rstrip('.') if ours else one_line(error)
         raise UserError(
             f'the search config gives no config to retrain, since {what} '
-            f'({one_line(error)}): mend its `retrain`, where a dict with '
-            '_delete_=True replaces what it would be merged over'
+            f'({reason}): mend its `retrain`, where a dict with '
+            f'{REPLACE}=True replaces what it would be merged over'
         ) from error

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
+from ..errors import one_line
 from ..files import to_json
 from ..search.results import (
     CURVES,
@@ -214,9 +215,13 @@ def _architecture(search):
         _wide(name, _inline(render(draw(architecture), 'svg').decode(), name))
         for name, draw in (('cell', draw_cell), ('path', draw_path))
     )
+    try:
+        cost = derived_cost(search)
+    except Exception as error:  # Of a config that holds anything.
+        cost = {'Cost': f'unknown, by this config ({one_line(error)})'}
     return (
         f'{when}{pictures}<pre>{escape(architecture.describe())}</pre>'
-        f'<table>{_rows(derived_cost(search))}</table>'
+        f'<table>{_rows(cost)}</table>'
     )
 
 

@@ -28,6 +28,7 @@ class SearchVisualizationHook(Hook):
     # After ArchSearchHook's step, and before the timer: what it takes is not
     # to look like slow loading.
     priority = 45
+    of_search = True
 
     def __init__(self, interval: int = 500) -> None:
         self.interval = interval

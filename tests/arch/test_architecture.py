@@ -1,6 +1,7 @@
 """Round trips, and one sentence for every kind of nonsense."""
 
 import json
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -214,6 +215,20 @@ def test_no_such_file(tmp_path):
         Architecture.load(tmp_path / 'missing.json')
     with pytest.raises(ValueError, match='cannot be read'):
         Architecture.load(tmp_path)
+
+
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir])
+def test_what_is_no_file(tmp_path, make):
+    file = tmp_path / 'architecture.json'
+    make(file)
+    with pytest.raises(ValueError, match='architecture file cannot be read'):
+        Architecture.load(file)
+    file.rename(tmp_path / 'other')
+    for target in ('architecture.json', 'nothing', '/dev/zero'):
+        file.symlink_to(target)
+        with pytest.raises(ValueError, match='cannot be read'):
+            Architecture.load(file)
+        file.unlink()
 
 
 def test_what_arch_may_be(tmp_path):

@@ -85,10 +85,11 @@ def test_table_is_markdown_and_aligned():
     assert rows == [['a', '1.5'], ['longer', '12'], ['none', '']]
 
 
-def test_random_batch_is_that_of_a_data_loader():
-    data = benchmark.random_batch(2, 33, 6)
+@pytest.mark.parametrize('channels', [3, 4])
+def test_random_batch_is_that_of_a_data_loader(channels):
+    data = benchmark.random_batch(2, 33, 6, channels)
     assert [tuple(image.shape) for image in data['inputs']] == [
-        (3, 33, 33)
+        (channels, 33, 33)
     ] * 2
     for sample in data['data_samples']:
         labels = sample.gt_sem_seg.data

@@ -1,5 +1,7 @@
+import argparse
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +17,11 @@ from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, MODELS
 from tiny_config import write_config
 from torch import nn
+from torch._utils import ExceptionWrapper
+from torch.utils.data import DataLoader, Dataset
 
 from mmseg_autodeeplab.cli import (
+    add_arguments,
     enable_amp,
     read_config,
     start_processes,
@@ -60,6 +65,10 @@ def test_train_resume_and_test(config, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert 'resumed' in result.stdout + result.stderr
+    assert (
+        'train_cfg.max_iters is 2 in the checkpoint and 3 in the config'
+        in (result.stdout + result.stderr)
+    )
     assert (tmp_path / 'work' / 'iter_3.pth').is_file()
 
     result = run(
@@ -114,6 +123,44 @@ def test_broken_override(failure, config):
 
 
 @pytest.mark.parametrize(
+    'text, value',
+    [
+        ('a b', 'a b'),
+        ('"a  b"', 'a  b'),
+        (' a b ', 'a b'),
+        ('/my data (1)/camvid', '/my data (1)/camvid'),
+        (r'C:\My Documents\data', r'C:\My Documents\data'),
+        ('a=b c=d', 'a=b c=d'),
+        ('it is [a b] c', 'it is [a b] c'),
+        ('[a b, c d]', ['a b', 'c d']),
+        ('a b , c', ['a b', 'c']),
+        ('( a b, "c d" )', ('a b', 'c d')),
+        ('[(a b, 1) , [2, c  d]]', [('a b', 1), [2, 'c  d']]),
+        # As MMEngine has them.
+        ('[(1, 2), (3, 4)]', [(1, 2), (3, 4)]),
+        ('0.5, None, true', [0.5, None, True]),
+        (' 3 ', 3),
+        ('[]', []),
+        ('', ''),
+    ],
+)
+def test_spaces_in_an_option(text, value):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = ['--cfg-options', 'x=1', f'a.b={text}']
+    args = parser.parse_args(['config.py', *options])
+    assert args.cfg_options == {'x': 1, 'a.b': value}
+
+
+def test_an_option_that_cannot_be_read(run_tool, config, capsys):
+    for option in ('resume', 'model.x=[(1,2]'):
+        with pytest.raises(SystemExit) as error:
+            run_tool('train', config, '--cfg-options', option)
+        assert error.value.code == 2
+        assert f'{option} is not KEY=VALUE' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     'options, sentence',
     [
         (
@@ -147,6 +194,31 @@ def test_missing_validation_data_is_said_before_training(failure, config):
     )
     assert 'of val_dataloader.dataset, or pass' in error
     assert not config.with_name('work_dirs').exists()
+
+
+@pytest.mark.parametrize('part', ['train', 'val'])
+def test_a_missing_label_is_said_before_training(failure, config, part):
+    names = (config.parent / 'names.txt').absolute()
+    names.write_text('0\n')
+    (config.parent / 'data' / 'labels' / '1.png').unlink()
+    key = 'train_dataloader.dataset' if part == 'val' else 'val_dataloader'
+    error = failure(
+        'train', config, '--cfg-options', f'{key}.dataset.ann_file={names}'
+    )
+    assert f'of the 4 files that {part}_dataloader' in error
+    assert not config.with_name('work_dirs').exists()
+
+
+def test_channels_are_checked_before_a_test(failure, config):
+    error = failure(
+        'test',
+        config,
+        config,
+        '--cfg-options',
+        'model.data_preprocessor.mean=[1,2]',
+        'model.data_preprocessor.std=[1,2]',
+    )
+    assert 'mean has 2 values, but model.backbone takes in_chan' in error
 
 
 def test_generated_data_need_not_exist(failure, config):
@@ -323,21 +395,113 @@ def test_error_of_a_worker_loses_its_traceback():
         raise FileNotFoundError(text)
 
 
+FULL = 'free some space; what was written before is complete, and a training'
+DENIED = 'check who may write there, or give another path'
+PATH = 'check that path, or give another one'
+BROKEN = 'look at the disk, or at the network to it; what was written before'
+
+
+@pytest.mark.parametrize('origin', ['here', 'worker'])
 @pytest.mark.parametrize(
-    'code,sentence',
+    'name,sentence',
     [
-        (errno.ENOSPC, 'free some space; what was written before'),
-        (errno.EDQUOT, 'goes on from its last checkpoint with --resume'),
-        (errno.EACCES, 'check who may write there, or give another path'),
-        (errno.EROFS, 'check who may write there, or give another path'),
+        ('ENOSPC', FULL),
+        ('EDQUOT', FULL),
+        ('EFBIG', FULL),
+        ('EACCES', DENIED),
+        ('EPERM', DENIED),
+        ('EROFS', DENIED),
+        ('ENOTDIR', DENIED),
+        ('EISDIR', PATH),
+        ('ELOOP', PATH),
+        ('ENAMETOOLONG', PATH),
+        ('EXDEV', PATH),
+        ('EBUSY', PATH),
+        ('EIO', BROKEN),
+        ('ESTALE', BROKEN),
+        ('ENODEV', BROKEN),
+        ('ETIMEDOUT', BROKEN),
+        ('ENOTCONN', BROKEN),
+        ('EMFILE', 'allow more open files, by ulimit -n'),
+        ('ENOENT', 'check the paths in the config'),
     ],
 )
-def test_errors_of_the_file_system_are_one_sentence(code, sentence):
+def test_errors_of_the_file_system_are_one_sentence(name, sentence, origin):
+    """Those of a worker of a data loader come as text alone."""
+    code = getattr(errno, name)
     with pytest.raises(SystemExit) as error, user_errors():
-        raise OSError(code, os.strerror(code), 'a.pth')
+        try:
+            raise OSError(code, os.strerror(code), 'a.pth')
+        except OSError:
+            if origin == 'here':
+                raise
+            ExceptionWrapper(where='in DataLoader worker process 0').reraise()
     message = error.value.code
-    assert message.startswith(f'Error: [Errno {code}] {os.strerror(code)}')
-    assert ": 'a.pth': " in message and sentence in message
+    assert message.startswith(
+        f"Error: [Errno {code}] {os.strerror(code)}: 'a.pth': {sentence}"
+    )
+    assert '\n' not in message
+
+
+@pytest.mark.parametrize('tool', ['train', 'test', 'decode'])
+@pytest.mark.parametrize('kind', ['long', 'loop'])
+def test_paths_that_no_file_system_takes(failure, config, tool, kind):
+    name = config.with_name('x' * 300)
+    if kind == 'loop':
+        name = config.with_name('loop.pth')
+        name.symlink_to(name)
+    args = dict(
+        train=[config, '--work-dir', name],
+        test=[config, name],
+        decode=[name],
+    )
+    error = failure(tool, *args[tool])
+    assert str(name) in error
+
+
+@pytest.mark.parametrize(
+    'text, said',
+    [
+        ('DataLoader worker (pid 7) is killed by signal: Killed. ', 'Killed'),
+        (
+            'DataLoader worker (pid 7) is killed by signal: Bus error. It is '
+            'possible that workers are out of shared memory.',
+            'shared memory',
+        ),
+        ('DataLoader worker (pid(s) 7, 8) exited unexpectedly', 'exited une'),
+    ],
+)
+def test_a_worker_that_the_system_killed(text, said):
+    with pytest.raises(SystemExit) as error, user_errors():
+        raise RuntimeError(text)
+    message = error.value.code
+    assert message.startswith('Error: DataLoader worker (pid')
+    assert said in message and '\n' not in message
+    assert message.endswith(
+        ': the system ended it, most often for memory; lower num_workers of '
+        'the data loader or free memory (of /dev/shm, too), and go on with '
+        '--resume'
+    )
+
+
+@pytest.mark.run
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_dies_is_a_sentence(number):
+    class Deadly(Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(SystemExit, match='the system ended it'), user_errors():
+        list(DataLoader(Deadly(), num_workers=1))
+
+
+def test_a_worker_that_crashed_keeps_its_traceback():
+    text = 'DataLoader worker (pid 7) is killed by signal: Segmentation fault'
+    with pytest.raises(RuntimeError, match='Segm'), user_errors():
+        raise RuntimeError(text)
 
 
 def test_other_errors_of_the_system_keep_their_traceback():

@@ -10,7 +10,6 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
-from mmengine.utils import digit_version
 from mmengine.utils.dl_utils import mmcv_full_available
 
 from mmseg_autodeeplab.compat import gaps
@@ -90,10 +89,6 @@ def test_local_checkpoint_loads_whole(checkpoint):
         CheckpointLoader.load_checkpoint('missing.pth')
 
 
-@pytest.mark.skipif(
-    digit_version(torch.__version__) < digit_version('2.6'),
-    reason='torch<2.6 loads all',
-)
 def test_downloaded_checkpoint_loads_weights_only(checkpoint, monkeypatch):
     # It is in torch's cache already, so that nothing is downloaded.
     monkeypatch.setenv('TORCH_HOME', str(checkpoint.parents[2]))
@@ -104,17 +99,11 @@ def test_downloaded_checkpoint_loads_weights_only(checkpoint, monkeypatch):
     assert CheckpointLoader.load_checkpoint(url, 'cpu')['weight'] == 1
 
 
-def test_loaders_are_replaced_only_where_torch_refuses(monkeypatch):
-    replaced = []
+def test_downloads_are_trusted_where_a_user_says_so(monkeypatch):
     monkeypatch.setattr(mmengine_checkpoint, 'load_url', None)
-    monkeypatch.setattr(
-        CheckpointLoader,
-        'register_scheme',
-        lambda *args, **kwargs: replaced.append(args),
-    )
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     gaps.close_gaps()
-    assert not replaced and mmengine_checkpoint.load_url is None
+    assert mmengine_checkpoint.load_url is None
 
 
 def test_packages_are_found_without_pkg_resources(monkeypatch, tmp_path):

@@ -2,6 +2,8 @@
 
 import copy
 import re
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -14,6 +16,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
+from PIL import ExifTags, Image
 
 from mmseg_autodeeplab.cli import check_loading
 from mmseg_autodeeplab.datasets import (
@@ -86,6 +89,29 @@ def checked(cfg, num_classes=6, ignore_index=255):
     """The data set of a config, with checks."""
     check_pipelines(cfg, num_classes, ignore_index)
     return DATASETS.build(cfg)
+
+
+def png_of_few_bits(path, bits):
+    """Write grey values of a few bits, the largest one first."""
+    data = np.zeros(64 * 64, np.uint8)
+    data[0] = 2**bits - 1
+    bitmap = np.packbits(
+        np.unpackbits(data[:, None], axis=1)[:, -bits:].reshape(64, -1), axis=1
+    )
+    rows = np.pad(bitmap, ((0, 0), (1, 0))).tobytes()  # Filter 0 in front.
+
+    def chunk(kind, content):
+        body = kind + content
+        crc = zlib.crc32(body)
+        return struct.pack('>I', len(content)) + body + struct.pack('>I', crc)
+
+    header = struct.pack('>IIBBBBB', 64, 64, bits, 0, 0, 0, 0)
+    path.write_bytes(
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', header)
+        + chunk(b'IDAT', zlib.compress(rows))
+        + chunk(b'IEND', b'')
+    )
 
 
 def truncate(path):
@@ -223,17 +249,22 @@ def test_wrapped_data_sets_are_checked(scenes):
         dataset[4 + 3]
 
 
+def load(path, label_map=None, reduce_zero_label=False, **kwargs):
+    """Load a label alone."""
+    sample = dict(
+        seg_map_path=str(path),
+        label_map=label_map,
+        reduce_zero_label=reduce_zero_label,
+        seg_fields=[],
+    )
+    return LoadCheckedAnnotations(**kwargs)(sample)['gt_seg_map']
+
+
 def label(folder, values, **kwargs):
     """Load a label with such values."""
     path = folder / 'label.png'
     cv2.imwrite(str(path), np.uint8(values))
-    sample = dict(
-        seg_map_path=str(path),
-        label_map=None,
-        reduce_zero_label=False,
-        seg_fields=[],
-    )
-    return LoadCheckedAnnotations(**kwargs)(sample)['gt_seg_map']
+    return load(path, **kwargs)
 
 
 def test_what_labels_may_be(tmp_path):
@@ -241,13 +272,184 @@ def test_what_labels_may_be(tmp_path):
         ([[0, 5, 255]], dict(num_classes=6)),
         ([[0, 5, 7]], dict(num_classes=6, ignore_index=7)),
         ([[9]], dict()),
+        ([[0, 5]], dict(num_classes=6, ignore_index=-100)),
     ):
         found = label(tmp_path, values, **kwargs)
         assert np.atleast_2d(found).tolist() == values
     with pytest.raises(UserError, match='the values 255, but allowed are 0'):
         label(tmp_path, [[255, 0]], num_classes=6, ignore_index=254)
+    with pytest.raises(UserError, match='the values 255, but allowed are 0'):
+        label(tmp_path, [[255, 0]], num_classes=6, ignore_index=-100)
     with pytest.raises(UserError, match=r'6, 7, 8, 9, 10, 11, 12, 13, \.\.\.'):
         label(tmp_path, np.arange(99).reshape(9, 11), num_classes=6)
+
+
+# How labels are stored: the suffix, the type, and values that 8 bits change.
+STORED = [
+    ('.png', np.uint16, [256, 512]),
+    ('.png', np.uint16, [257, 65535]),
+    ('.tif', np.uint16, [256, 65535]),
+    ('.tif', np.dtype('>u2'), [256, 65535]),
+    ('.tif', np.int32, [-1, 65536]),
+    ('.tif', np.float32, [0.5, 256.0]),
+    ('.tif', np.float32, [-0.5, 300.0]),
+]
+
+
+@pytest.mark.parametrize('backend', ['pillow', 'cv2', 'tifffile'])
+@pytest.mark.parametrize('suffix, dtype, values', STORED)
+def test_the_values_of_the_file_are_named(
+    tmp_path, suffix, dtype, values, backend
+):
+    if backend == 'tifffile':
+        pytest.importorskip('tifffile')
+        suffix = '.tif'
+    path = tmp_path / f'label{suffix}'
+    Image.fromarray(np.array([[0, 1, 2]] * 2, dtype)).save(path)
+    found = load(path, imdecode_backend=backend, num_classes=3)
+    assert found.tolist() == [[0, 1, 2]] * 2
+    Image.fromarray(np.array([[0, *values]] * 2, dtype)).save(path)
+    for kwargs in (dict(), dict(num_classes=3)):
+        with pytest.raises(UserError) as error:
+            load(path, imdecode_backend=backend, **kwargs)
+        named = ', '.join(map(str, np.sort(np.array(values, dtype))))
+        assert f'{path} has the values {named}, but' in str(error.value)
+
+
+@pytest.mark.parametrize('backend', ['pillow', 'cv2'])
+@pytest.mark.parametrize('bits, sentence', [(2, '85'), (4, '17')])
+def test_bits_that_decoders_scale(tmp_path, backend, bits, sentence):
+    path = tmp_path / 'label.png'
+    png_of_few_bits(path, bits)
+    with pytest.raises(UserError) as error:
+        load(path, imdecode_backend=backend)
+    assert str(error.value) == (
+        f'the label {path} is stored in {bits} bits per pixel, which are '
+        f'scaled to 8 when it is read (1 becomes {sentence}): save it with 8 '
+        'bits per pixel'
+    )
+
+
+def test_one_bit_is_read_as_0_and_1_or_refused(tmp_path):
+    path = tmp_path / 'label.png'
+    png_of_few_bits(path, 1)
+    assert np.unique(load(path, num_classes=2)).tolist() == [0, 1]
+    with pytest.raises(UserError, match=r'1 bits .* \(1 becomes 255\)'):
+        load(path, num_classes=2, imdecode_backend='cv2')
+
+
+def test_a_palette_holds_classes(tmp_path):
+    path = tmp_path / 'label.png'
+    palette = Image.fromarray(np.array([[0, 1, 2]] * 2, np.uint8), 'P')
+    palette.putpalette([9, 9, 9, 0, 0, 0, 7, 7, 7])
+    palette.save(path)
+    assert load(path, num_classes=3).tolist() == [[0, 1, 2]] * 2
+
+
+@pytest.mark.parametrize(
+    'mapping, sentence',
+    [
+        (
+            dict(reduce_zero_label=True),
+            'has the values 4, 254, which the data set reads as 3, 253, but',
+        ),
+        (
+            dict(label_map={0: 0, 4: 3}),
+            'has the values 4, 254, which the data set reads as 3, 254, but',
+        ),
+        (dict(), 'has the values 4, 254, but'),
+    ],
+)
+def test_values_are_named_as_before_they_are_mapped(
+    tmp_path, mapping, sentence
+):
+    with pytest.raises(UserError) as error:
+        label(tmp_path, [[0, 1, 4, 254, 255]], num_classes=3, **mapping)
+    assert sentence in str(error.value)
+
+
+def turned(folder, orientation, suffix='.jpg', size=(64, 64)):
+    """A sample whose image has an EXIF orientation, and its label."""
+    image = folder / f'image{suffix}'
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    pixels = np.zeros((*size, 3), np.uint8)
+    Image.fromarray(pixels).save(image, exif=exif)
+    path = folder / 'label.png'
+    cv2.imwrite(str(path), np.zeros(size, np.uint8))
+    return dict(
+        img_path=str(image),
+        seg_map_path=str(path),
+        label_map=None,
+        reduce_zero_label=False,
+        seg_fields=[],
+    )
+
+
+def load_both(sample, **kwargs):
+    pipeline = [
+        dict(type='LoadImageFromFile', **kwargs),
+        dict(type='LoadAnnotations'),
+    ]
+    check_pipelines(pipeline, 6, 255)
+    return Compose(pipeline)(dict(sample, seg_fields=[]))
+
+
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
+@pytest.mark.parametrize('color_type', ['color', 'grayscale'])
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp'])
+def test_a_turned_image_is_refused(tmp_path, suffix, color_type, backend):
+    options = dict(color_type=color_type, imdecode_backend=backend)
+    for orientation in range(2, 9):
+        sample = turned(tmp_path, orientation, suffix)
+        with pytest.raises(UserError) as error:
+            load_both(sample, **options)
+        assert str(error.value).startswith(
+            f'the image {sample["img_path"]} is turned by its EXIF '
+            f'orientation {orientation}, but its label is not: save the image'
+        )
+        # A prediction has no label that might not fit.
+        sample.pop('seg_map_path')
+        assert load_both(sample, **options)['img_shape'] == (64, 64)
+
+
+@pytest.mark.parametrize(
+    'orientation, options',
+    [
+        (1, {}),
+        (0, {}),  # Neither this nor 9 is known.
+        (9, {}),
+        (3, dict(color_type='color_ignore_orientation')),
+        (3, dict(color_type='unchanged')),
+    ],
+)
+def test_an_orientation_that_turns_nothing(tmp_path, orientation, options):
+    sample = turned(tmp_path, orientation)
+    assert load_both(sample, **options)['img_shape'] == (64, 64)
+
+
+def test_tiff_files_are_turned_whatever_the_type_of_colour(tmp_path):
+    with pytest.raises(UserError, match='is turned by its EXIF orientation'):
+        load_both(turned(tmp_path, 3, '.tif'), color_type='unchanged')
+
+
+def test_the_size_tells_quarter_turns(tmp_path):
+    sample = turned(tmp_path, 6, size=(64, 80))
+    with pytest.raises(UserError, match='has 64 x 80 pixels, but the image'):
+        load_both(sample)
+    cv2.imwrite(sample['seg_map_path'], np.zeros((80, 64), np.uint8))
+    assert load_both(sample)['img_shape'] == (80, 64)
+    with pytest.raises(UserError, match='is turned by its EXIF orientation 3'):
+        load_both(turned(tmp_path, 3, size=(64, 80)))
+
+
+def test_damaged_exif_turns_nothing(tmp_path):
+    sample = turned(tmp_path, 3)
+    path = Path(sample['img_path'])
+    path.write_bytes(
+        re.sub(rb'Exif..(MM|II)', b'Exif\0\0XX', path.read_bytes())
+    )
+    assert load_both(sample)['img_shape'] == (64, 64)
 
 
 @pytest.mark.parametrize(

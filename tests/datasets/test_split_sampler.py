@@ -183,6 +183,126 @@ def test_a_repeated_image_stays_in_one_part():
         assert len(a) + len(b) == len(listing)
 
 
+def link_file(folder):
+    (folder / 'extra').mkdir()
+    for i in (0, 3):
+        (folder / f'extra/{i}.png').symlink_to(folder / f'{i:03d}.png')
+
+
+def link_twice(folder):
+    (folder / 'extra').mkdir()
+    (folder / 'extra/a.png').symlink_to(folder / '004.png')
+    (folder / 'extra/b.png').symlink_to(folder / 'extra/a.png')
+
+
+def link_relatively(folder):
+    (folder / 'extra').mkdir()
+    for i in (0, 3):
+        (folder / f'extra/{i}.png').symlink_to(f'../{i:03d}.png')
+
+
+def link_folder(folder):
+    (folder / 'extra').symlink_to(folder)
+
+
+def link_hard(folder):
+    (folder / 'extra').mkdir()
+    for i in (0, 3):
+        (folder / f'extra/{i}.png').hardlink_to(folder / f'{i:03d}.png')
+
+
+def link_to_elsewhere(folder):
+    """Both of two listed folders lead out of the data set."""
+    elsewhere = folder.parent / 'elsewhere'
+    elsewhere.mkdir()
+    for i in range(9):
+        (elsewhere / f'{i}.png').write_bytes(b'elsewhere %d' % i)
+    for name in ('a', 'extra'):
+        (folder / name).symlink_to(elsewhere)
+
+
+LINKS = [
+    link_file,
+    link_twice,
+    link_relatively,
+    link_folder,
+    link_hard,
+    link_to_elsewhere,
+]
+
+
+def images(root, num=20):
+    """A folder of images with contents of their own."""
+    root.mkdir(parents=True)
+    for i in range(num):
+        (root / f'{i:03d}.png').write_bytes(b'image %d' % i)
+    return root
+
+
+def listed(root):
+    """The data set of all images of a folder, and of a link in it."""
+    paths = [*root.glob('*.png'), *root.glob('*/*.png')]
+    names = sorted(str(path.relative_to(root)) for path in paths)
+    return Listed(names, root=str(root))
+
+
+@pytest.mark.parametrize('link', LINKS)
+def test_an_image_behind_links_stays_in_one_part(tmp_path, link):
+    root = images(tmp_path / 'data')
+    link(root)
+    dataset = listed(root)
+    contents = []
+    for part in 'AB':
+        sampler = SplitInfiniteSampler(dataset, part=part, seed=0)
+        paths = [root / dataset.names[i] for i in sampler.part_indices]
+        contents.append([path.read_bytes() for path in paths])
+    assert sum(map(len, contents)) == len(dataset) > 20
+    assert not set(contents[0]) & set(contents[1])
+    assert all(contents)
+
+
+def test_links_without_a_second_name_do_not_move_the_split(tmp_path):
+    names = [f'{i:03d}.png' for i in range(20)]
+    plain = Listed([f'{name[2]}/{name}' for name in names])
+    expected = part_names(plain, 'A')
+    # All of it a link, each file a link, and each folder one to some place.
+    files = images(tmp_path / 'zz/files')
+    root = tmp_path / 'links'
+    for i in range(10):
+        folder = tmp_path / f'{97 * i % 10}/{i}'
+        folder.mkdir(parents=True)
+        root.mkdir(exist_ok=True)
+        (root / str(i)).symlink_to(folder)
+    for name in names:
+        (root / name[2] / name).symlink_to(files / name)
+    (tmp_path / 'root').symlink_to(root)
+    split_ids = {SplitInfiniteSampler(plain, seed=0).split_id}
+    for place in (root, tmp_path / 'root'):
+        dataset = Listed(plain.names, root=str(place))
+        assert part_names(dataset, 'A') == expected
+        split_ids.add(SplitInfiniteSampler(dataset, seed=0).split_id)
+    assert len(split_ids) == 1
+
+
+def test_relative_paths_are_those_of_the_working_folder(tmp_path, monkeypatch):
+    root = images(tmp_path / 'data')
+    link_file(root)
+    names = listed(root).names
+    monkeypatch.chdir(tmp_path)
+    mixed = ConcatDataset([Listed(names, str(root)), Listed(names, 'data')])
+    a, b = (SplitInfiniteSampler(mixed, part=part, seed=0) for part in 'AB')
+    whole = part_names(listed(root), 'A')
+    assert {(names * 2)[i] for i in a.part_indices} == whole
+    assert not whole & {(names * 2)[i] for i in b.part_indices}
+
+
+def test_split_ids_are_those_of_earlier_versions():
+    """A search is resumed only with the split that it began with."""
+    for num, split_id in ((51, '1594feb1a86a'), (2975, '48d95cf8c724')):
+        sampler = SplitInfiniteSampler(Listed(names_of(num)), seed=0)
+        assert sampler.split_id == split_id
+
+
 def test_data_without_paths_is_split_by_index(caplog):
     with caplog.at_level(logging.WARNING):
         a, b = (

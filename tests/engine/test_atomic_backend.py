@@ -184,6 +184,15 @@ def test_a_removed_file_that_is_written_again_stays(tmp_path, backend):
     assert backend.get(file) == b'new'
 
 
+def test_what_lies_elsewhere_is_not_removed(tmp_path, backend):
+    """The best checkpoint of the run that was resumed in another folder."""
+    other = tmp_path / 'other' / 'best.pth'
+    backend.put(b'old', other)
+    backend.remove(other)
+    backend.put(b'new', tmp_path / 'best.pth')
+    assert other.read_bytes() == b'old'
+
+
 def test_a_removed_file_may_be_gone_already(tmp_path, backend):
     file = tmp_path / 'a.pth'
     file.touch()

@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 from tester import HeadTester
 from torch import nn
 
+from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.models.decode_heads import auto_deeplab_head
 from mmseg_autodeeplab.models.decode_heads.auto_deeplab_head import ImagePool
 
@@ -140,7 +141,7 @@ def test_summing_at_stride_4_is_summing_at_the_input():
 
 
 def test_search_head_needs_four_scales():
-    with pytest.raises(ValueError, match='4 scales'):
+    with pytest.raises(UserError, match='4 scales'):
         search_head(in_channels=[4, 8])
 
 

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
-from small_search import batch, segmentor
+from mmseg.registry import MODELS
+from small_search import batch, model_config, segmentor
 
 from mmseg_autodeeplab.cli.benchmark import random_batch
 from mmseg_autodeeplab.errors import UserError
@@ -47,6 +48,22 @@ def test_the_step_is_adam_on_the_loss_of_the_batch():
         # The first step of Adam: lr * g / (|g| + eps)
         expected = start - 0.003 * gradient / (gradient.abs() + 1e-8)
         torch.testing.assert_close(found.data, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize('given, expected', [(None, 4), (6, 6)])
+def test_a_cost_counts_the_channels_of_the_supernet(given, expected):
+    model = segmentor()
+    cfg = dict(model_config()['backbone'], in_channels=4)
+    model.backbone = MODELS.build(cfg)
+    term = CostTerm(**COST, in_channels=given)
+    _, arch_step = prepared(model, terms=[term])
+    arch = model.backbone.architecture()
+    three = CostTerm(**COST, in_channels=3)
+    three.prepare(*arch_step.params)
+    costs = [t.measures_of(arch)['decoded_cost'] for t in (three, term)]
+    # 3 x 3 weights of four filters, at stride 2.
+    more = (expected - 3) * 9 * 4 * 32**2
+    assert costs[1] - costs[0] == more
 
 
 def test_the_weights_are_left_alone():

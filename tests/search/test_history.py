@@ -1,5 +1,7 @@
 """Alphas and betas over time, and files of which a part is missing."""
 
+import os
+
 import numpy as np
 import pytest
 from search_files import parameters
@@ -38,6 +40,13 @@ def test_lines_that_are_no_objects(tmp_path):
     file.write_text('{"a": 1}\n\n[1]\n3\n{"b"\n{"c": 2}\n')
     assert read_json_lines(str(file)) == [dict(a=1), dict(c=2)]
     assert read_json_lines(str(tmp_path / 'none')) == []
+
+
+def test_lines_that_cannot_be_read(tmp_path):
+    for make in (os.mkfifo, os.mkdir):
+        make(tmp_path / make.__name__)
+        with pytest.raises(OSError):
+            read_json_lines(str(tmp_path / make.__name__))
 
 
 def architecture(ops, inputs=(0, 1), path=(4, 8, 8)):

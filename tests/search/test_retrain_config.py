@@ -1,14 +1,17 @@
 """The config of a search becomes that of a retraining, by meaning."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from architectures import random_architecture
+from miniature import read
 from mmengine.config import Config
 from mmengine.hooks import EMAHook, EmptyCacheHook
-from mmengine.registry import init_default_scope
+from mmengine.registry import Registry, init_default_scope
+from mmseg import registry as registries
 from mmseg.registry import HOOKS, MODELS, TRANSFORMS
 
 from mmseg_autodeeplab.arch import Architecture
@@ -23,6 +26,7 @@ from mmseg_autodeeplab.search.gradient import ArchSearchHook
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
+DOCS = (ROOT / 'docs/user_guides/decode_and_retrain.md').read_text()
 ARCHITECTURE = random_architecture(2, 4, 0)
 OHEM = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100)
 
@@ -30,7 +34,7 @@ OHEM = dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100)
 @pytest.fixture
 def search():
     init_default_scope('mmseg')
-    return Config.fromfile(DEMO)
+    return read(DEMO)
 
 
 def retrain(search):
@@ -77,6 +81,36 @@ def test_four_channels_ohem_and_a_threshold(search, tmp_path):
     data = dict(inputs=[torch.zeros(4, 96, 96, dtype=torch.uint8)] * 2)
     found = model.data_preprocessor(data, False)['inputs']
     assert found.shape[1] == 4
+
+
+def test_the_docs_tell_what_is_carried_over(search):
+    of_head = re.search(r'of the head: (.*?) \|', DOCS)[1]
+    names = re.findall(r'`(\w+)`', of_head)
+    values = dict(num_classes=2, out_channels=1, threshold=0.7, sampler=OHEM)
+    loss = dict(type='CrossEntropyLoss', use_sigmoid=True)
+    values.update(ignore_index=254, loss_decode=loss)
+    assert sorted(names) == sorted(values)
+    for key, value in dict(values, align_corners=False).items():
+        search.model.decode_head[key] = value
+    head = retrain(search).model.decode_head
+    assert {name: head[name] for name in names} == values
+    assert head.align_corners
+
+
+def test_the_docs_tell_what_retrain_can_say(search, tmp_path):
+    blocks = re.findall(r'```python\n(retrain = .*?)```', DOCS, re.S)
+    assert len(blocks) == 2
+    found = []
+    for block in blocks:
+        (tmp_path / 'block.py').write_text(block)
+        search.retrain = Config.fromfile(tmp_path / 'block.py').retrain
+        found.append(retrain(search))
+    assert found[0].train_cfg.max_iters == 80000
+    assert found[0].optim_wrapper.optimizer.momentum == 0.9
+    assert found[1].train_cfg == dict(
+        type='EpochBasedTrainLoop', max_epochs=100
+    )
+    assert found[1].optim_wrapper.optimizer == dict(type='AdamW', lr=0.001)
 
 
 @pytest.mark.parametrize('seed', range(6))
@@ -168,7 +202,15 @@ def test_hooks_of_a_search_are_known_by_their_class(search, name, ema):
         dict(type='SearchVisualizationHook', interval=3),
         dict(type=EmptyCacheHook, priority='LOW'),
     ]
+    search.default_hooks.pictures = dict(type='SearchVisualizationHook')
+    search.default_hooks.search = dict(type=name, begin=3)
+    search.default_hooks.averages = dict(type=ema)
+    assert left_out(search) == [
+        'default_hooks.averages',
+        'custom_hooks.1 (EMAHook)',
+    ]
     cfg = retrain(search)
+    assert {'search', 'pictures', 'averages'}.isdisjoint(cfg.default_hooks)
     (hook,) = cfg.custom_hooks
     assert HOOKS.get(hook.type) is EmptyCacheHook
     assert hook.priority == 'LOW'
@@ -221,13 +263,18 @@ def test_what_is_left_out_is_named(search):
     assert left_out(search) == []
     search.model.auxiliary_head = dict(type='FCNHead', in_channels=8)
     search.model.decode_head.dropout_ratio = 0.3
+    search.model.decode_head.norm_cfg = dict(type='GN', num_groups=2)
+    search.model.backbone.update(with_cp=True, form='reference')
     search.optim_wrapper.update(type='AmpOptimWrapper', accumulative_counts=2)
     search.default_hooks.logger.log_metric_by_epoch = True
     search.custom_hooks.append(dict(type='EMAHook', ema_type='SearchEMA'))
     search.load_from = 'coco.pth'
     search.img_scale = (96, 96)  # a variable sets nothing
     assert left_out(search) == [
+        'model.backbone.with_cp',
         'model.decode_head.dropout_ratio',
+        'model.decode_head.norm_cfg.type',
+        'model.decode_head.norm_cfg.num_groups',
         'model.auxiliary_head',
         'optim_wrapper.type',
         'optim_wrapper.accumulative_counts',
@@ -238,6 +285,83 @@ def test_what_is_left_out_is_named(search):
     # A resumed search loads its own checkpoint.
     search.resume = True
     assert 'load_from' not in left_out(search)
+
+
+def kind_of(name):
+    """The registry's own spelling of a name, and its class."""
+    for registry in vars(registries).values():
+        while isinstance(registry, Registry):
+            if name in registry.module_dict:
+                found = registry.module_dict[name]
+                return f'{registry.scope}.{name}', found
+            registry = registry.parent
+    raise KeyError(name)
+
+
+def place_of(name):
+    cls = kind_of(name)[1]
+    return f'{cls.__module__}.{cls.__qualname__}'
+
+
+SPELLINGS = dict(
+    prefix=lambda name: kind_of(name)[0],
+    place=place_of,
+    cls=lambda name: kind_of(name)[1],
+)
+
+
+def respelled(value, spell):
+    if isinstance(value, dict):
+        return {
+            k: spell(v) if k == 'type' else respelled(v, spell)
+            for k, v in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return type(value)(respelled(v, spell) for v in value)
+    return value
+
+
+@pytest.mark.parametrize('spelling', SPELLINGS)
+def test_all_spellings_of_types_give_the_same(search, spelling):
+    """Old-style names, with a scope, and as new-style configs have them."""
+    search.model.decode_head.update(sampler=OHEM, threshold=0.7)
+    search.custom_hooks += [
+        dict(type='EmptyCacheHook'),
+        dict(type='EMAHook', ema_type='SearchEMA'),
+    ]
+    search.model.auxiliary_head = dict(type='FCNHead', in_channels=8)
+    search.retrain.optim_wrapper = dict(_replace_=True, **ADAM)
+    expected, names = retrain_config(search, ARCHITECTURE)
+    other = Config(respelled(search.to_dict(), SPELLINGS[spelling]))
+    assert str(other.model.type) != 'EncoderDecoder'
+    found, found_names = retrain_config(other, ARCHITECTURE)
+    assert found.to_dict() == expected.to_dict()
+    assert found_names == names
+
+
+class OwnHook(EmptyCacheHook):
+    """Of a user's own."""
+
+
+@pytest.mark.parametrize('registered', [False, True])
+def test_a_class_of_ones_own_keeps_its_module(search, registered):
+    search.custom_hooks.append(dict(type=OwnHook))
+    if registered:
+        HOOKS.register_module(module=OwnHook)
+    try:
+        (hook,) = retrain(search).custom_hooks
+    finally:
+        HOOKS.module_dict.pop('OwnHook', None)
+    assert hook.type == f'{__name__}.OwnHook'
+
+
+def test_a_config_that_names_neither_scope_nor_imports(search):
+    """As new-style configs are."""
+    search.pop('custom_imports')
+    search.pop('default_scope')
+    cfg = retrain(search)
+    assert cfg.custom_imports.imports == ['mmseg_autodeeplab']
+    assert cfg.default_scope == 'mmseg'
 
 
 @pytest.mark.parametrize('name', ['search_camvid', 'search_cityscapes'])
@@ -260,10 +384,93 @@ def test_delete_replaces(search):
     assert '_delete_' not in cfg.pretty_text
 
 
-def test_another_loop(search):
-    search.retrain.train_cfg = dict(
-        _delete_=True, type='EpochBasedTrainLoop', max_epochs=3
+@pytest.fixture
+def inherited(tmp_path):
+    """A config that says some of `retrain` anew, as a checkpoint has it."""
+
+    def inherit(base, heir=''):
+        (tmp_path / 'base.py').write_text(f"""
+_base_ = [{str(DEMO)!r}]
+retrain = {base}
+""")
+        file = tmp_path / 'heir.py'
+        file.write_text(f"_base_ = ['./base.py']\n{heir}")
+        init_default_scope('mmseg')
+        return Config.fromstring(Config.fromfile(file).pretty_text, '.py')
+
+    return inherit
+
+
+ADAM = dict(type='OptimWrapper', optimizer=dict(type='Adam', lr=0.1))
+
+
+@pytest.mark.parametrize(
+    'heir, lr',
+    [
+        ('', 0.1),
+        ('retrain = dict(train_dataloader=dict(batch_size=2))', 0.1),
+        (
+            'retrain = dict(optim_wrapper=dict(optimizer=dict(lr=0.2)))',
+            0.2,
+        ),
+        (
+            'retrain = dict(optim_wrapper=dict(_delete_=True, _replace_=True,'
+            " type='OptimWrapper', optimizer=dict(type='Adam', lr=0.3)))",
+            0.3,
+        ),
+    ],
+)
+def test_replace_is_inherited(inherited, heir, lr):
+    # The other word is for what the demo says, and is gone before this one.
+    base = dict(optim_wrapper=dict(ADAM, _delete_=True, _replace_=True))
+    search = inherited(base, heir)
+    assert '_delete_' not in str(search.retrain.optim_wrapper)
+    cfg = retrain(search)
+    optimizer = dict(type='Adam', lr=lr)
+    assert cfg.optim_wrapper == dict(type='OptimWrapper', optimizer=optimizer)
+    assert '_replace_' not in cfg.pretty_text
+    # What is not to be replaced is merged, as ever.
+    search.retrain.optim_wrapper._replace_ = False
+    assert 'paramwise_cfg' in retrain_config_text(search)
+
+
+def retrain_config_text(search):
+    search.retrain.optim_wrapper.optimizer.update(momentum=0, type='SGD')
+    return retrain(search).pretty_text
+
+
+def test_replace_in_all_depths(search):
+    search.retrain.model = dict(
+        decode_head=dict(
+            _replace_=True,
+            type='FCNHead',
+            in_channels=8,
+            channels=4,
+            num_classes=6,
+        )
     )
+    search.retrain.custom_hooks = [dict(type='EmptyCacheHook', _replace_=True)]
+    cfg = retrain(search)
+    assert set(cfg.model.decode_head) == {
+        'type',
+        'in_channels',
+        'channels',
+        'num_classes',
+    }
+    assert '_replace_' not in cfg.pretty_text
+    # A whole config, too.
+    search.retrain = dict(cfg.to_dict(), _replace_=True)
+    assert retrain(search).to_dict() == cfg.to_dict()
+
+
+@pytest.mark.parametrize('word', ['_delete_', '_replace_'])
+def test_another_loop(search, word):
+    search.retrain.train_cfg = {
+        word: True,
+        'type': 'EpochBasedTrainLoop',
+        'max_epochs': 3,
+    }
+    search.retrain.train_dataloader.sampler = dict(type='DefaultSampler')
     assert retrain(search).train_cfg == dict(
         type='EpochBasedTrainLoop', max_epochs=3
     )
@@ -277,7 +484,7 @@ def test_another_loop(search):
             dict(train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=3)),
             'train_cfg cannot be built',
         ),
-        (dict(train_cfg=dict(type='NoLoop')), 'NoLoop is not among loops'),
+        (dict(train_cfg=dict(type='NoLoop')), 'NoLoop is not registered'),
         (
             dict(model=dict(decode_head=dict(type='FCNHead'))),
             'model cannot be built',
@@ -287,13 +494,66 @@ def test_another_loop(search):
             'model cannot be built',
         ),
         (dict(model=3), 'cannot be'),
+        (3, 'cannot be merged'),
+        # Merged, it keeps the momentum of SGD.
+        (
+            dict(optim_wrapper=dict(optimizer=dict(type='Adam'))),
+            'optim_wrapper cannot be built',
+        ),
+        (
+            dict(optim_wrapper=dict(type='AmpOptimWrapper', no_such=1)),
+            'optim_wrapper cannot be built',
+        ),
+        (
+            dict(param_scheduler=[dict(type='PolyLR', gamma=1)]),
+            'param_scheduler cannot be built',
+        ),
+        (dict(custom_hooks=[dict(type='EMAHok')]), 'a hook cannot be'),
+        (
+            dict(default_hooks=dict(logger=dict(intervall=3))),
+            'a hook cannot be',
+        ),
+        (dict(custom_hooks=3), 'a hook cannot be'),
+        (dict(default_hooks=None), 'a hook cannot be'),
+        (dict(default_hooks=dict(logger=dict(_replace_=True))), 'a hook'),
+        (dict(param_scheduler=3), 'param_scheduler cannot be'),
+        (dict(train_dataloader=None), 'train_dataloader cannot be'),
+        (dict(train_dataloader=3), 'train_dataloader cannot be'),
+        (dict(val_dataloader=3), 'cannot be'),
+        (
+            dict(
+                test_dataloader=dict(
+                    dataset=dict(_replace_=True, type='RepeatDataset', times=2)
+                )
+            ),
+            'test_dataloader cannot be',
+        ),
+        (dict(train_cfg=None), 'train_cfg cannot be built'),
+        (dict(val_cfg=dict(fp17=True)), 'val_cfg cannot be built'),
+        (
+            dict(train_cfg=dict(_replace_=True, max_iters=3)),
+            'train_cfg cannot be built',
+        ),
+        (
+            dict(train_cfg=dict(_replace_=True, by_epoch=True, max_epochs=3)),
+            'InfiniteSampler, which never ends',
+        ),
+        (
+            dict(val_dataloader=dict(sampler=dict(type='InfiniteSampler'))),
+            'DefaultSampler',
+        ),
+        (dict(_replace_=True, model=dict()), 'cannot be'),
         (dict(model=dict(backbone=dict(norm_cfg=dict(type='No')))), 'model'),
     ],
 )
 def test_mistakes_in_retrain_are_one_sentence(search, changes, reason):
     search.retrain.pop('model', None)
     search.retrain.pop('optim_wrapper', None)
-    search.retrain.update(changes)
+    if isinstance(changes, dict):
+        for key, value in changes.items():
+            search.retrain[key] = value
+    else:
+        search.retrain = changes
     with pytest.raises(UserError) as error:
         retrain(search)
     text = str(error.value)

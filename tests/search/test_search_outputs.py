@@ -182,16 +182,6 @@ def test_a_term_of_a_user(tmp_path):
     assert architecture.provenance['metrics']['length'] == 3
 
 
-def test_an_earlier_result_is_kept(tmp_path):
-    work_dir = tmp_path / 'work'
-    work_dir.mkdir()
-    (work_dir / 'architecture.json').write_text('precious')
-    searched(tmp_path, max_iters=1)
-    (kept,) = work_dir.glob('architecture_*')
-    assert kept.read_text() == 'precious'
-    Architecture.load(work_dir / 'architecture.json')
-
-
 @METRICS.register_module()
 class MetricsOfAnyKind(BaseMetric):
     """What MMEngine allows."""

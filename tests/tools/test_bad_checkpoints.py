@@ -28,6 +28,15 @@ def half(good, file):
     file.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
 
 
+def flipped(good, file):
+    """A bit of a weight, which torch would load."""
+    content = bytearray(good.read_bytes())
+    weight = torch.load(good)['state_dict']['decode_head.conv_seg.weight']
+    content[content.index(weight.numpy().tobytes()) + 1] ^= 1
+    file.write_bytes(content)
+    torch.load(file)
+
+
 def text(good, file):
     file.write_text('<html>404</html>')
 
@@ -64,7 +73,9 @@ def commands(config, file):
     }
 
 
-@pytest.mark.parametrize('damage', [truncated, half, text, empty, a_list])
+@pytest.mark.parametrize(
+    'damage', [truncated, half, flipped, text, empty, a_list]
+)
 @pytest.mark.parametrize(
     'command',
     [
@@ -85,7 +96,7 @@ def test_unreadable(tmp_path, monkeypatch, failure, good, command, damage):
     error = failure(*commands(config, file)[command])
     assert error.startswith(f'Error: {file} ') and len(error) < 500
     found = {path.suffix for path in tmp_path.rglob('*') if path.is_file()}
-    assert found <= {'.pth', '.log', '.py'}
+    assert found <= {'.pth', '.log', '.py', ''}  # And `.lock`.
     assert [file] == list(tmp_path.rglob('*.pth'))
 
 

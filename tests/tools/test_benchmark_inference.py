@@ -39,6 +39,27 @@ def test_ours_and_a_stock_config(run_tool, measured_here, tmp_path, capsys):
         assert row['peak'] >= 0 and row['built'] > row['parameters']
 
 
+def test_images_of_four_channels(run_tool, measured_here, tmp_path, capsys):
+    other = tmp_path / 'four.py'
+    config = str(CONFIGS / f'{OURS}.py')
+    other.write_text(f"""
+_base_ = [{config!r}]
+model = dict(backbone=dict(in_channels=4))
+""")
+    options = ('--device', 'cpu', '--iters', 1, '--shape', 65, 97)
+    run_tool(
+        *(TOOL, config, other, *options, '--json', tmp_path / 'found.json'),
+    )
+    assert 'Input: 1 x 3/4 x 65 x 97' in capsys.readouterr().out
+    three, four = json.loads((tmp_path / 'found.json').read_text())['rows']
+    # One channel more enters the 64 filters of 3 x 3 of the stem.
+    weights = 64 * 9
+    assert four['parameters'] - three['parameters'] == weights
+    outputs = 33 * 49
+    found = four['multiply_adds'] - three['multiply_adds']
+    assert found == weights * outputs
+
+
 def test_configs_that_fail(run_tool, failure, monkeypatch, tmp_path, capsys):
 
     def isolated(function, cfg, **options):

@@ -3,6 +3,8 @@ import math
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper
 
 from mmseg_autodeeplab.cli import benchmark, measurement
 from mmseg_autodeeplab.models import complexity
@@ -260,6 +262,48 @@ def test_mistakes_are_one_sentence(
 def test_a_config_that_is_no_search(failure):
     config = CONFIGS / 'camvid/fcn-unet-s5-d16_1xb4-600i_camvid-128x128.py'
     assert 'is not one of a search' in failure(TOOL, config)
+
+
+PLACE = 'mmengine.optim.AmpOptimWrapper'
+
+
+@pytest.mark.parametrize('kind', ['AmpOptimWrapper', PLACE, AmpOptimWrapper])
+def test_mixed_precision_of_the_config(config, failure, kind):
+    spelled, imports = repr(kind), ''
+    if not isinstance(kind, str):
+        spelled = 'Amp'
+        imports = 'from mmengine.optim import AmpOptimWrapper as Amp'
+    text = Config.fromfile(config).pretty_text
+    config.write_text(
+        f'{imports}\n{text}\noptim_wrapper["type"] = {spelled}\n'
+    )
+    error = failure(TOOL, config, '--device', 'cpu')
+    assert '(--amp) needs a GPU' in error
+
+
+@pytest.mark.parametrize('place', ['inside', 'outside'])
+def test_images_of_four_channels(
+    config, run_tool, measured_here, tmp_path, place
+):
+    """With a class for a type, and the preprocessor in or out of the model."""
+    cfg = Config.fromfile(config)
+    preprocessor = cfg.model.pop('data_preprocessor')
+    preprocessor.update(mean=[0] * 4, std=[1] * 4, bgr_to_rgb=False)
+    owner = cfg.model if place == 'inside' else cfg
+    owner.data_preprocessor = preprocessor
+    config.write_text(
+        'from mmseg_autodeeplab.models import AutoDeepLabSupernet as Net\n'
+        f'{cfg.pretty_text}\n'
+        'model["backbone"].update(type=Net, in_channels=4)\n'
+    )
+    run_tool(
+        TOOL,
+        *(config, '--crop', 33, '--device', 'cpu', '--iters', 1),
+        *('--json', tmp_path / 'found.json'),
+    )
+    rows = json.loads((tmp_path / 'found.json').read_text())['rows']
+    assert [row['form'] for row in rows] == ['fused'] * 3
+    assert all(row['seconds'] > 0 for row in rows)
 
 
 def test_a_mistake_that_the_model_finds(config, failure, measured_here):

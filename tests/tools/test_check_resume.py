@@ -1,4 +1,4 @@
-"""The long experiment, once: one kill of one small search."""
+"""The long experiments, once: one kill, and a few damages."""
 
 import importlib.util
 import json
@@ -27,6 +27,12 @@ def test_a_killed_search_is_resumed_exactly(run_tool, tmp_path, capsys):
     assert row['last_checkpoint'] is not None
     output = (tmp_path / 'runs' / 'stop_0' / 'output.txt').read_text()
     assert f'{row["last_checkpoint"]}.\n' in output.partition('Resuming')[2]
+
+
+@pytest.mark.run
+def test_a_damaged_checkpoint_is_left_out(run_tool, capsys):
+    run_tool('checks/damage', *('--bits', 2, '--cuts', 1, '--runs', 0))
+    assert '13 of 13 as they should be' in capsys.readouterr().out
 
 
 def test_differences_are_of_bits():

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import pickle
 import shlex
 from pathlib import Path
 
@@ -287,6 +288,7 @@ def test_a_loop_that_counts_epochs(
     search.retrain.train_cfg = dict(
         _delete_=True, type='EpochBasedTrainLoop', max_epochs=3
     )
+    search.retrain.train_dataloader.sampler = dict(type='DefaultSampler')
     search.retrain.default_hooks.checkpoint.by_epoch = by_epoch
     run_tool('decode', random_checkpoint(tmp_path, search))
     last = capsys.readouterr().out.splitlines()[-1]
@@ -363,6 +365,37 @@ def another_loop(tmp_path):
     return random_checkpoint(tmp_path, search)
 
 
+def endless(tmp_path):
+    search = Config.fromfile(DEMO)
+    search.retrain.train_cfg = dict(
+        _replace_=True, type='mmengine.EpochBasedTrainLoop', max_epochs=3
+    )
+    return random_checkpoint(tmp_path, search)
+
+
+def another_optimizer(tmp_path):
+    """Merged over that of the schedule, it keeps the momentum."""
+    search = Config.fromfile(DEMO)
+    search.retrain.optim_wrapper = dict(optimizer=dict(type='Adam'))
+    return random_checkpoint(tmp_path, search)
+
+
+class Canary:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder / 'executed'),)
+
+
+def pickled_weights(tmp_path):
+    """MMSegmentation would load them when the loss is built."""
+    search, file = Config.fromfile(DEMO), tmp_path / 'weights.pkl'
+    file.write_bytes(pickle.dumps(Canary(tmp_path)))
+    search.model.decode_head.loss_decode.class_weight = str(file)
+    return random_checkpoint(tmp_path, search)
+
+
 def no_architecture(tmp_path):
     file = tmp_path / 'architecture.json'
     file.write_text('{}')
@@ -380,6 +413,9 @@ def no_architecture(tmp_path):
         (bare_weights, 'holds a list where a dict should be'),
         (diverged, 'not finite'),
         (another_loop, 'train_cfg cannot be built'),
+        (endless, 'InfiniteSampler, which never ends'),
+        (another_optimizer, 'optim_wrapper cannot be built'),
+        (pickled_weights, 'which is not known here'),
         (no_architecture, 'schema is missing'),
         (lambda tmp_path: tmp_path / 'none.json', 'No such file'),
     ],
@@ -408,3 +444,81 @@ def test_force_replaces(tmp_path, run_tool):
     file = existing(tmp_path)
     run_tool('decode', file, '--force')
     assert 'precious' not in (tmp_path / 'decoded' / 'retrain.py').read_text()
+
+
+LAYER = dict(
+    _replace_=True,
+    type='ConvModule',
+    in_channels=3,
+    out_channels=4,
+    kernel_size=1,
+    padding_mode='subprocess.Popen',
+)
+KEY = "a': 1, 'b': open('canary', 'w'), 'c"
+
+
+@pytest.mark.parametrize(
+    'options, sentence',
+    [
+        ({'retrain.custom_imports': dict(imports=['canary'])}, 'known here'),
+        ({'custom_imports.imports': ['canary']}, 'known here'),
+        ({'retrain.default_scope': 'canary'}, 'known here'),
+        ({'model.decode_head._scope_': 'canary'}, 'known here'),
+        ({'train_dataloader.dataset.type': 'canary.Set'}, 'known here'),
+        ({'retrain.model.backbone': LAYER}, 'known here'),
+        ({'retrain.optim_wrapper.constructor': 'canary.C'}, 'known here'),
+        ({'retrain.model.backbone.type': 'EMAHook'}, 'cannot be built'),
+        ({'retrain._base_': 'canary.py'}, 'cannot be written as text'),
+        ({'retrain.work_dir': '{{fileDirname}}'}, ''),  # It is replaced.
+        ({'retrain.a': '{{fileDirname}}'}, 'cannot be written as text'),
+        ({'retrain.a': {KEY: 1}}, 'cannot be written as text'),
+        ({'default_hooks': [3]}, 'of another kind than a search has'),
+        ({'custom_hooks': 3.5}, 'of another kind than a search has'),
+        ({'retrain': 3}, 'cannot be merged'),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_nothing_that_comes_with_a_checkpoint_runs(
+    tmp_path, monkeypatch, run_tool, failure, options, sentence
+):
+    """Neither here nor when the written config is read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'canary.py').write_text("open('executed', 'w')")
+    search = Config.fromfile(DEMO)
+    for name, value in options.items():
+        *way, last = name.split('.')
+        parent = search
+        for key in way:
+            parent = parent.setdefault(key, {})
+        parent[last] = value
+    file = random_checkpoint(tmp_path)
+    content = torch.load(file, weights_only=False)
+    # Unlike `pretty_text`, it keeps any key and value in its place.
+    content['meta']['cfg'] = '\n'.join(
+        f'{key} = {value!r}' for key, value in search.to_dict().items()
+    )
+    torch.save(content, file)
+    before = sorted(tmp_path.rglob('*'))
+    if sentence:
+        assert sentence in failure('decode', file)
+        assert sorted(tmp_path.rglob('*')) == before
+    else:
+        run_tool('decode', file)
+        assert Config.fromfile(tmp_path / 'decoded' / 'retrain.py')
+    assert not any(path.name == 'executed' for path in tmp_path.rglob('*'))
+
+
+def test_a_config_that_is_given_is_run(tmp_path, monkeypatch, run_tool):
+    """It is the user's own, and what it imports is carried over."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / 'my_package.py').write_text('')
+    config = tmp_path / 'search.py'
+    config.write_text(
+        f'_base_ = {str(DEMO)!r}\ncustom_imports = dict(\n'
+        "imports=['mmseg_autodeeplab', 'my_package'])\n"
+    )
+    file = random_checkpoint(tmp_path, Config.fromfile(config))
+    run_tool('decode', file, '--config', config)
+    cfg = Config.fromfile(tmp_path / 'decoded' / 'retrain.py')
+    assert cfg.custom_imports.imports == ['mmseg_autodeeplab', 'my_package']

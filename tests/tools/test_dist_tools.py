@@ -79,6 +79,7 @@ def test_two_ranks_search_and_write_once(tmp_path):
         if file.is_file()
     )
     assert names == [
+        '.lock',
         'TIME/TIME.log',
         'TIME/vis_data/TIME.json',
         'TIME/vis_data/config.py',

@@ -143,6 +143,16 @@ def test_static_export_of_a_stock_model(tmp_path, run_tool, capsys):
     assert f'Written: {file}' in printed
 
 
+def test_images_of_four_channels(tmp_path, run_tool, capsys):
+    """As many as the backbone takes, whether there are means or not."""
+    text = STOCK.replace("'ResNet',", "'ResNet', in_channels=4,")
+    config, weights, _ = prepare(tmp_path, text)
+    run_tool(TOOL, config, weights, '--shape', 33, 65)
+    (images,) = open_export(tmp_path / 'weights.onnx').get_inputs()
+    assert images.shape == [1, 4, 33, 65]
+    assert '1 x 4 x 33 x 65: largest difference' in capsys.readouterr().out
+
+
 def test_it_says_how_images_become_inputs(tmp_path, run_tool, capsys):
     config, weights, _ = prepare(tmp_path, STOCK)
     config.write_text(

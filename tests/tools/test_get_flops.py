@@ -1,3 +1,4 @@
+import inspect
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,10 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from mmseg_autodeeplab.models.complexity import count_multiply_adds
+from mmseg_autodeeplab.models.complexity import (
+    count_multiply_adds,
+    image_channels,
+)
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'autodeeplab'
 
@@ -27,9 +31,14 @@ model = dict(
     return path
 
 
-def test_counts_are_those_of_the_convolutions(config, run_tool, capsys):
+@pytest.mark.parametrize('channels', [3, 4])
+def test_counts_are_those_of_the_convolutions(
+    config, run_tool, capsys, channels
+):
     init_default_scope('mmseg')
-    model = MODELS.build(Config.fromfile(config).model)
+    cfg = Config.fromfile(config)
+    cfg.model.backbone.in_channels = channels
+    model = MODELS.build(cfg.model)
     model = revert_sync_batchnorm(model).eval()
     expected = 0
 
@@ -41,13 +50,19 @@ def test_counts_are_those_of_the_convolutions(config, run_tool, capsys):
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(count)
     with torch.no_grad():
-        model(torch.zeros(1, 3, 65, 97), mode='tensor')
+        model(torch.zeros(1, channels, 65, 97), mode='tensor')
     auxiliary = sum(p.numel() for p in model.auxiliary_head.parameters())
     total = sum(p.numel() for p in model.parameters())
 
-    run_tool('analysis_tools/get_flops', config, '--shape', 65, 97)
+    options = f'model.backbone.in_channels={channels}'
+    if channels == 3:  # The default of all backbones.
+        options = 'model.pretrained=None'
+    run_tool(
+        'analysis_tools/get_flops',
+        *(config, '--shape', 65, 97, '--cfg-options', options),
+    )
     output = capsys.readouterr().out
-    assert '1 x 3 x 65 x 97' in output
+    assert f'1 x {channels} x 65 x 97' in output
     assert f'({total - auxiliary})' in output
     assert f'({auxiliary})' in output
     assert f'({expected})' in output and 'of convolutions only' in output
@@ -77,7 +92,49 @@ def test_grouped_convolution_by_hand():
 
     net = Net(3, 6, 3, padding=1, groups=3)
     # 8 x 9 positions, 6 outputs of one input channel, 9 weights each.
-    assert count_multiply_adds(net, 8, 9) == 8 * 9 * 6 * 9
+    assert count_multiply_adds(net, 3, 8, 9) == 8 * 9 * 6 * 9
+
+
+@pytest.mark.parametrize(
+    'model, channels',
+    [
+        (dict(backbone=dict(type='ResNet')), 3),
+        (dict(backbone=dict(type='MixVisionTransformer', in_channels=5)), 5),
+        (
+            dict(
+                backbone=dict(
+                    type='STDCContextPathNet',
+                    backbone_cfg=dict(type='STDCNet', in_channels=4),
+                )
+            ),
+            4,
+        ),
+        (
+            dict(
+                backbone=dict(
+                    type='ICNet',
+                    in_channels=4,
+                    backbone_cfg=dict(type='ResNetV1c', in_channels=4),
+                )
+            ),
+            4,
+        ),
+        (dict(image_encoder=dict(type='VisionTransformer')), 3),
+    ],
+)
+def test_channels_of_an_image(model, channels):
+    assert image_channels(model) == channels
+
+
+def test_all_backbones_have_three_channels_by_default():
+    found = 0
+    for cls in set(MODELS.module_dict.values()):
+        parameter = inspect.signature(cls).parameters.get('in_channels')
+        is_backbone = '.backbones.' in cls.__module__
+        if is_backbone and parameter and parameter.default != parameter.empty:
+            assert parameter.default == 3, cls
+            found += 1
+    assert found > 15
 
 
 def test_a_published_network(run_tool, capsys):

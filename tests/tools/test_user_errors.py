@@ -42,6 +42,22 @@ def demo(tmp_path):
         ),
         ('model.backbone.num_layers=2', 'needs num_layers >= 3'),
         (
+            'model.backbone.filter_multiplier=16',
+            '--cfg-options model.decode_head.in_channels=[32,64,128,256]',
+        ),
+        (
+            'model.backbone.in_channels=4',
+            'mean has 3 values, but model.backbone takes in_channels=4',
+        ),
+        (
+            'model.decode_head.ignore_index=0',
+            'pads labels with seg_pad_val=255, which is no class',
+        ),
+        (
+            'train_dataloader.persistent_workers=True',
+            'train_dataloader has persistent_workers=True, but no worker',
+        ),
+        (
             'model.decode_head.num_classes=19',
             'num_classes=19, but ShapesDataset has 6 classes',
         ),

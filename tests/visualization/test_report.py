@@ -17,13 +17,33 @@ from mmseg_autodeeplab.arch import (
     transition_mask,
 )
 from mmseg_autodeeplab.search.history import append_record, count_changes
-from mmseg_autodeeplab.search.results import read_search
+from mmseg_autodeeplab.search.results import derived_cost, read_search
 from mmseg_autodeeplab.visualization.report import render_report
 
 
 def element(page, tag, name):
     pattern = rf'<{tag}[^>]*id="{name}"[^>]*>(.*?)</{tag}>'
     return re.search(pattern, page, re.DOTALL).group(1)
+
+
+def test_the_network_of_four_channels(search_dir):
+    search = read_search(str(search_dir))
+    search.config.model.backbone.in_channels = 4
+    backbone = MODELS.build(
+        dict(
+            type='AutoDeepLab',
+            arch=decode(*parameters(30)),
+            filter_multiplier=16,
+            in_channels=4,
+        )
+    )
+    count = sum(p.numel() for p in backbone.parameters())
+    found = derived_cost(search)
+    assert found['Parameters, backbone without head'] == f'{count:,}'
+    search.config.retrain.model.backbone.in_channels = 5
+    count += 64 * 9
+    found = derived_cost(search)
+    assert found['Parameters, backbone without head'] == f'{count:,}'
 
 
 def test_numbers_of_the_page_are_those_of_the_logs(search_dir):
@@ -104,6 +124,32 @@ def test_nothing_is_loaded_and_all_is_escaped(search_dir):
     ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
     assert '$' not in page
+
+
+def test_whatever_a_folder_holds_is_text(tmp_path):
+    bad = '<script>alert(1)</script><img src="x" onerror="alert(1)">'
+    work_dir = tmp_path / '<b> "work" <'
+    name = '<script>alert(2)<'
+    write_run(work_dir, name, [10], hook={bad: bad, 'optimizer': {bad: [bad]}})
+    config = work_dir / name / 'vis_data' / 'config.py'
+    with open(config, 'a') as f:
+        f.write(f'\nretrain = dict(model={bad!r})')
+        f.write(f'\ntrain_cfg = dict(max_iters={bad!r})')
+        f.write(f'\nrandomness = dict(seed=dict(a=[{bad!r}]))')
+        f.write(f'\ntrain_dataloader = dict(dataset=dict(type={bad!r}))')
+    notes = dict(config=[bad], versions={bad: bad})
+    append_record(work_dir, 10, *parameters(10), **notes)
+    (work_dir / 'iter_1.pth').touch()
+    broken = work_dir / '<script>alert(3)<' / 'vis_data'
+    broken.mkdir(parents=True)
+    (broken / 'config.py').write_text(f'a = {bad!r} + 1')
+    page = render_report(read_search(str(work_dir)))
+    for word in ('<script>a', '<img', '<b>'):
+        assert word not in page, word
+    escaped = html.escape(bad)
+    assert page.count(escaped) >= 8
+    # Those of the page itself.
+    assert page.count('<script') == 2 and page.count('</script') == 2
 
 
 def test_the_size_of_the_paper_s_search(tmp_path):

@@ -17,6 +17,7 @@ from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.cli import benchmark, measurement
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import to_json, write_atomically
+from mmseg_autodeeplab.models.complexity import image_channels
 
 
 def parse_args():
@@ -156,9 +157,11 @@ def main():
     if args.threads:
         torch.set_num_threads(args.threads)
     where = measurement.environment(args.device)
+    channels = {image_channels(cfg.model) for cfg in configs.values()}
+    sides = args.batch, '/'.join(map(str, sorted(channels))), *shape
     print(
         f'{", ".join(f"{k} {v}" for k, v in where.items())}\n'
-        f'Input: {args.batch} x 3 x {shape[0]} x {shape[1]}, amp {args.amp}\n'
+        f'Input: {" x ".join(map(str, sides))}, amp {args.amp}\n'
     )
     rows = [measure(path, cfg, args, shape) for path, cfg in configs.items()]
     print_rows(rows)

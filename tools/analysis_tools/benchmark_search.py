@@ -24,8 +24,9 @@ import itertools
 import sys
 
 import torch
+from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
+from mmseg.registry import MODELS, OPTIM_WRAPPERS
 
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.cli import benchmark, measurement
@@ -40,9 +41,13 @@ from mmseg_autodeeplab.cli.benchmark import (
     project,
     rows_of,
 )
+from mmseg_autodeeplab.compat.registry import is_a, resolve
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import to_json, write_atomically
-from mmseg_autodeeplab.models.complexity import count_multiply_adds
+from mmseg_autodeeplab.models.complexity import (
+    count_multiply_adds,
+    image_channels,
+)
 from mmseg_autodeeplab.models.layers import CELLS
 
 SWITCH = dict(off=False, on=True)
@@ -149,9 +154,8 @@ def check(args, cfg):
     if args.device == 'cpu':
         if args.fit:
             raise UserError('--fit measures the memory of a GPU: it needs one')
-        if (
-            args.amp != 'none'
-            or cfg.optim_wrapper.get('type') == 'AmpOptimWrapper'
+        if args.amp != 'none' or is_a(
+            OPTIM_WRAPPERS, cfg.optim_wrapper, AmpOptimWrapper
         ):
             raise UserError(
                 'mixed precision (--amp) needs a GPU: measure without it on '
@@ -174,8 +178,7 @@ def combinations(args, cfg):
     no such setting.
     """
     backbone = cfg.model.backbone
-    kind = backbone.type
-    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    cls = resolve(MODELS, backbone.type)
     parameters = inspect.signature(cls).parameters
     choices = dict(form=CELLS, with_cp=SWITCH)
     values = dict(
@@ -258,7 +261,8 @@ def forward_counter(cfg, args):
         if 'form' in changed.model.backbone:
             changed.model.backbone.form = 'fused'
         model = benchmark.build_model(changed)
-        return count_multiply_adds(model, crop, crop)
+        channels = image_channels(changed.model)
+        return count_multiply_adds(model, channels, crop, crop)
 
     return lambda case: count(case['layers'], case['crop'])
 

@@ -14,6 +14,7 @@ from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.models.complexity import (
     count_multiply_adds,
     count_parameters,
+    image_channels,
 )
 
 
@@ -40,10 +41,10 @@ def main():
     cli.check_keys(cfg, 'model')
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     model = MODELS.build(cfg.model)
-    height, width = args.shape[0], args.shape[-1]
+    shape = image_channels(cfg.model), args.shape[0], args.shape[-1]
     parameters, auxiliary = count_parameters(model)
-    multiply_adds = count_multiply_adds(model, height, width)
-    print(f'Input: 1 x 3 x {height} x {width}')
+    multiply_adds = count_multiply_adds(model, *shape)
+    print(f'Input: 1 x {" x ".join(map(str, shape))}')
     print(f'Parameters: {parameters / 1e6:.2f} M ({parameters})')
     if auxiliary:
         print(

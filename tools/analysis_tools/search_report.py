@@ -29,7 +29,9 @@ def parse_args():
 def main():
     args = parse_args()
     file = args.out or osp.join(args.work_dir, 'search_report.html')
-    write_atomically(file, render_report(read_search(args.work_dir)))
+    page = render_report(read_search(args.work_dir))
+    # Data may hold what no file can, such as half a character.
+    write_atomically(file, page.encode(errors='replace'))
     print(f'Written: {file}')
 
 

@@ -32,6 +32,7 @@ from torch import nn
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import to_json, write_atomically
+from mmseg_autodeeplab.models.complexity import image_channels
 
 # Of the largest difference to PyTorch, relative to the range of the logits.
 TOLERANCE = 1e-4
@@ -138,11 +139,6 @@ def preprocessor_of(cfg):
         or cfg.get('data_preprocessor')
         or {}
     )
-
-
-def channels_of(cfg):
-    """Channels of the image, as many as it has means."""
-    return len(preprocessor_of(cfg).get('mean') or (0, 0, 0))
 
 
 def describe(cfg, checkpoint):
@@ -337,7 +333,7 @@ def main():
     checkpoint = cli.read_checkpoint(args.checkpoint)
     network = build_network(cfg, args.checkpoint, checkpoint['state_dict'])
     metadata = describe(cfg, checkpoint)
-    shape = (channels_of(cfg), *args.shape)
+    shape = (image_channels(cfg.model), *args.shape)
     # Tracing, an exporter of old and mmseg's sizes warn of what is verified.
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')

@@ -101,6 +101,7 @@ class AutoDeepLabSupernet(BaseModule):
                 f'more and to divide filter_multiplier, {filter_multiplier}.'
             )
         self.with_cp = with_cp
+        self.in_channels = in_channels
         self.alphas = _arch_parameter(num_edges(num_blocks), len(PRIMITIVES))
         self.betas = _arch_parameter(num_layers, len(RATES), len(DIRECTIONS))
         mask = torch.from_numpy(transition_mask(num_layers))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...arch import RATES
+from ...errors import UserError
 from ..layers import resize
 
 SEARCH_RATE = 96  # the atrous rate at stride s is 96 / s (Sec. 4.1)
@@ -91,7 +92,7 @@ class AutoDeepLabSearchHead(BaseDecodeHead):
         **kwargs,
     ) -> None:
         if len(in_channels) != len(RATES):
-            raise ValueError(
+            raise UserError(
                 f'in_channels is {in_channels}, but the search head needs the '
                 f'channels of {len(RATES)} scales.'
             )

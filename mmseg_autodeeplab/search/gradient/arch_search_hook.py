@@ -1,7 +1,6 @@
 """The architecture step of each search iteration."""
 
 import datetime
-import os
 import os.path as osp
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,7 +14,12 @@ from mmseg.registry import HOOKS
 from torch import nn
 
 from ...compat.runner import is_resuming
-from ...engine import bare_model, checkpoint_is_due, finite_loss_hooks
+from ...engine import (
+    bare_model,
+    changed_options,
+    checkpoint_is_due,
+    finite_loss_hooks,
+)
 from ...errors import UserError
 from ...files import to_json
 from ..history import ARCHITECTURE_FILE, append_record
@@ -57,6 +61,8 @@ class ArchSearchHook(Hook):
 
     # Before EMA, logger, schedulers and checkpoints of the same iteration.
     priority = 'ABOVE_NORMAL'
+    # A retraining goes without it.
+    of_search = True
 
     def __init__(
         self,
@@ -92,9 +98,13 @@ class ArchSearchHook(Hook):
         resumed = self._resumed or dict(position=0)
         self.stream = state.part_b_stream(runner, resumed['position'])
         if self._resumed:
+            built = self.arch_step.state_dict()['optimizer']
+            self.resume_notes = [
+                *changed_options(
+                    'ArchSearchHook.optimizer', resumed['optimizer'], built
+                )
+            ]
             self.arch_step.load_state_dict(resumed)
-        else:
-            _set_aside(runner)
         versions = {key: import_module(key).__version__ for key in LIBRARIES}
         config = _config(runner)
         self._remember(runner, runner.iter, config=config, versions=versions)
@@ -175,16 +185,3 @@ class ArchSearchHook(Hook):
 
 def _config(runner):
     return osp.basename(runner.cfg.filename or '')
-
-
-@master_only
-def _set_aside(runner):
-    """Rename the architecture of an earlier search in the work directory."""
-    file = osp.join(runner.work_dir, ARCHITECTURE_FILE)
-    if osp.exists(file):
-        written = datetime.datetime.fromtimestamp(osp.getmtime(file))
-        aside = file.replace('.json', f'_{written:%Y%m%d_%H%M%S}.json')
-        os.rename(file, aside)
-        runner.logger.info(
-            f'The {ARCHITECTURE_FILE} of an earlier search is now {aside}.'
-        )

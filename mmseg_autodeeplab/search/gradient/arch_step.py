@@ -56,6 +56,7 @@ class ArchStep:
         ):
             self._scaler = type(optim_wrapper.loss_scaler)()
         for term in terms:
+            term.backbone = self.backbone
             term.prepare(*self.params)
 
     @property

@@ -4,12 +4,12 @@ import inspect
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import torch
 from mmseg.registry import TASK_UTILS
-from torch import Tensor
+from torch import Tensor, nn
 
 from ... import arch
 from ...compat.registry import is_a, resolve
@@ -28,9 +28,11 @@ class ArchTerm:
     Attributes:
         name (str): Of the addend in the log; it has ``loss`` in it, as all
             losses of MMEngine have. No two terms of a search share it.
+        backbone (nn.Module, optional): The supernet, from ``prepare`` on.
     """
 
     name = ''
+    backbone: Optional[nn.Module] = None
 
     def prepare(self, alphas: Tensor, betas: Tensor) -> None:
         """Make ready, once, for parameters of these shapes and device."""
@@ -69,7 +71,7 @@ ALLOWED = dict(
     shape=(_is_size, 'the height and width of an image'),
     filter_multiplier=INTEGER,
     stem_channels=INTEGER,
-    in_channels=INTEGER,
+    in_channels=(lambda n: n is None or _is_positive(n), INTEGER[1]),
 )
 
 
@@ -87,7 +89,7 @@ class CostTerm(ArchTerm):
         quantity (str): ``'multiply_adds'`` or ``'parameters'``.
         shape (Sequence[int]): Height and width of the image, in pixels.
         filter_multiplier, stem_channels (int): Of the derived network.
-        in_channels (int): Of the image.
+        in_channels (int, optional): Of the image; by default the supernet's.
     """
 
     name = 'arch_cost_loss'
@@ -100,7 +102,7 @@ class CostTerm(ArchTerm):
         shape: Sequence[int] = (1025, 2049),
         filter_multiplier: int = 20,
         stem_channels: int = 64,
-        in_channels: int = 3,
+        in_channels: Optional[int] = None,
     ) -> None:
         self._counted = dict(
             quantity=quantity,
@@ -121,7 +123,10 @@ class CostTerm(ArchTerm):
     def prepare(self, alphas: Tensor, betas: Tensor) -> None:
         """Count everything once."""
         size = arch.num_blocks_of(len(alphas)), len(betas)
-        self._tables = arch.cost_tables(*size, **self._counted)
+        counted = dict(self._counted)
+        if counted['in_channels'] is None:
+            counted['in_channels'] = getattr(self.backbone, 'in_channels', 3)
+        self._tables = arch.cost_tables(*size, **counted)
         like = dict(dtype=betas.dtype, device=betas.device)
         self._tensors = arch.CostTables(
             *(torch.as_tensor(table, **like) for table in self._tables)
