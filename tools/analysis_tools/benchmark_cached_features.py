@@ -9,11 +9,11 @@ runs in a process of its own, as a trial does.
 import argparse
 import copy
 import os.path as osp
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
@@ -58,50 +58,47 @@ def parse_args():
 
 
 class Clock(Hook):
-    """Take the times at which iterations and validations begin and end."""
+    """Take the time and the processor time of iterations and validations.
+
+    The latter, of this process, does not grow where others run beside it.
+    """
 
     priority = 'LOWEST'
 
     def __init__(self) -> None:
-        self.losses, self.ends, self.processor = [], [], []
-        self.validations = []
+        self.losses, self.ends, self.validations = [], [], []
 
     def after_train_iter(self, runner, batch_idx, data_batch, outputs) -> None:
         """From the end of one iteration to that of the next."""
         self.losses.append(float(outputs['loss']))
-        self.ends.append(time.perf_counter())
-        self.processor.append(time.process_time())
+        self.ends.append(now())
 
     def before_val(self, runner) -> None:
         """A validation begins."""
-        self.begin = time.perf_counter()
+        self.begin = now()
 
     def after_val(self, runner) -> None:
         """And ends."""
-        self.validations.append(time.perf_counter() - self.begin)
+        self.validations.append(now() - self.begin)
+
+
+def now():
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def measure(cfg, warmup):
     """Train a config, and return its losses and its times in seconds."""
-    begin = time.perf_counter()
     MMLogger.get_current_instance().setLevel('ERROR')
     clock = Clock()
     runner = Runner.from_cfg(cfg)
     runner.register_hook(clock, 'LOWEST')
     runner.train()
-    samples, processor = (
-        [b - a for a, b in zip(ends[warmup:], ends[warmup + 1 :])]
-        for ends in (clock.ends, clock.processor)
-    )
+    iterations = np.diff(clock.ends[warmup:], axis=0)
     return dict(
         losses=clock.losses,
-        iteration=statistics.median(samples),
-        iteration_min=min(samples),
-        iteration_max=max(samples),
-        # Of this process, which does not grow where others run beside it.
-        processor=statistics.median(processor),
-        validation=clock.validations[-1],
-        all=time.perf_counter() - begin,
+        samples=iterations.tolist(),
+        iteration=np.median(iterations, axis=0).tolist(),
+        validation=clock.validations[-1].tolist(),
     )
 
 
@@ -172,18 +169,17 @@ def main():
             cached=isolated(measure, cache['config'], args.warmup),
         )
     rows = []
+    count = len(range(0, schedule.max_iters, schedule.val_interval))
     for name in ('uncached', 'cached'):
         one = found[name]
-        count = len(range(0, schedule.max_iters, schedule.val_interval))
-        one['trial'] = (
-            schedule.max_iters * one['iteration'] + count * one['validation']
-        )
-        keys = ['iteration', 'iteration_min', 'iteration_max', 'processor']
-        keys.append('validation')
-        rows.append([name, *(f'{one[k]:.4g}' for k in keys)])
-        rows[-1].append(f'{one["trial"] / 60:.3g}')
-    header = ['training', 'iteration (s)', 'min', 'max', 'processor (s)']
-    header.append('validation (s)')
+        pairs = zip(one['iteration'], one['validation'])
+        one['trial'] = [schedule.max_iters * i + count * v for i, v in pairs]
+        for k, clock in enumerate(('wall', 'processor')):
+            cells = [
+                f'{one[key][k]:.4g}' for key in ('iteration', 'validation')
+            ]
+            rows.append([name, clock, *cells, f'{one["trial"][k] / 60:.3g}'])
+    header = ['training', 'clock', 'iteration (s)', 'validation (s)']
     header.append(f'trial of {schedule.max_iters} iterations (min)')
     print(measurement.table(header, rows))
     print(

@@ -110,7 +110,7 @@ class _Extractor:
     """The frozen part of a model, on the device of a training.
 
     Attributes:
-        backbone (nn.Module): With its weights, in training mode.
+        backbone (nn.Module): With its weights.
         positions (list[int] | None): Of features that are read; None is all.
     """
 
@@ -128,8 +128,9 @@ class _Extractor:
             self.positions = None if model.get('neck') else _positions(model)
         if cfg.get('load_from'):
             _load(self.backbone, cfg.load_from)
-        self.backbone.train()
+        self.backbone.train()  # As a training has it; then as it counts.
         _check_frozen(self.backbone)
+        self.backbone.eval()
 
     @torch.no_grad()
     def __call__(self, batch: dict, training: bool) -> Iterator[tuple]:
@@ -137,7 +138,6 @@ class _Extractor:
         device = get_device()
         data = self.preprocessor.to(device)(batch, training)
         backbone = self.backbone.to(device)
-        backbone.train(training)  # Not every one returns itself.
         features = backbone(data['inputs'])
         if isinstance(features, torch.Tensor):
             raise UserError(
@@ -295,6 +295,8 @@ def _write(folder, cfg, extractor, datasets, crops):
         os.rename(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        extractor.backbone.cpu()  # The training wants the memory.
+        torch.cuda.empty_cache()
 
 
 def _batches(cfg, dataset, part, crops):
