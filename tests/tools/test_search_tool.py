@@ -23,7 +23,7 @@ def config(tmp_path):
     """A search on generated scenes, of a network of a few channels."""
     file = CHECK['write_config'](tmp_path, trials=2)
     with open(file, 'a') as f:
-        f.write('retrain = dict(train_cfg=dict(max_iters=8))\n')
+        f.write('retrain = dict(train_cfg=dict(max_iters=4))\n')
     return file
 
 
@@ -45,11 +45,11 @@ def test_from_search_to_retraining(run_tool, config, tmp_path, capsys):
         assert list(folder.glob('*.svg'))
         cfg = Config.fromfile(folder / 'retrain.py')
         assert cfg.model.decode_head.arch == architecture.content()
-        assert cfg.train_cfg.max_iters == 8
+        assert cfg.train_cfg.max_iters == 4
         assert not {'search', 'retrain'} & {*cfg}
     run_tool('train', work_dir / 'decoded' / 'top_1' / 'retrain.py')
     folder = work_dir / 'decoded' / 'top_1' / 'retrain'
-    assert (folder / 'iter_8.pth').is_file()
+    assert (folder / 'iter_4.pth').is_file()
     # There is nothing left to do.
     capsys.readouterr()
     run_tool('search', config, '--work-dir', work_dir)
