@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
-from mmseg_autodeeplab.arch import DPCArchitecture
+from mmseg_autodeeplab.arch import DPCArchitecture, DPCSpace
+from mmseg_autodeeplab.search import retrain_config
 from mmseg_autodeeplab.search.blackbox import read_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +56,22 @@ def test_from_search_to_retraining(run_tool, config, tmp_path, capsys):
     capsys.readouterr()
     run_tool('search', config, '--work-dir', work_dir)
     assert capsys.readouterr().out == ''
+
+
+def test_the_config_to_retrain_is_that_of_the_proxy(config):
+    """With an architecture in its place, and `retrain` merged over it."""
+    search = Config.fromfile(config)
+    init_default_scope('mmseg')
+    cell = DPCSpace(5).random(0)
+    cfg, left_out = retrain_config(search, cell)
+    assert left_out == []
+    assert cfg.model.pop('decode_head') == dict(
+        search.model.pop('decode_head'), arch=cell.content()
+    )
+    assert cfg.train_cfg == dict(search.train_cfg, max_iters=4)
+    for key in ('model', 'train_dataloader', 'optim_wrapper', 'randomness'):
+        assert cfg[key] == search[key]
+    assert not {'search', 'retrain'} & {*cfg}
 
 
 def test_the_door_of_a_black_box_search(failure, config):

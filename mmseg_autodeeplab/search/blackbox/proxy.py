@@ -52,10 +52,12 @@ def stage_config(
     if not any(b['type'] == 'LocalVisBackend' for b in backends):
         backends.append(dict(type='LocalVisBackend'))
     cfg.visualizer = dict(visualizer, vis_backends=backends)
-    if stage.get('cache_features'):
+    if options := stage.get('cache_features'):
         from .cached_features import cached_config
 
-        cfg = cached_config(cfg, osp.join(work_dir, 'cached_features'))
+        options = options if isinstance(options, Mapping) else {}
+        folder = osp.join(work_dir, 'cached_features')
+        cfg = cached_config(cfg, folder, **options)
     return cfg
 
 
