@@ -327,3 +327,15 @@ def test_a_network_takes_its_own_kind_alone(tmp_path, ring):
             get_architecture(arch, AutoDeepLabArchitecture)
     with pytest.raises(ValueError, match="'autodeeplab', but must be a name"):
         get_architecture('autodeeplab', ring)
+
+
+def test_notes_join_the_provenance():
+    """Those of one name replace it; the architecture noted on stays."""
+    first = ZOO['autodeeplab'].with_provenance(date='today', iteration=1)
+    second = first.with_provenance(iteration=2)
+    assert first.provenance['iteration'] == 1
+    assert second.provenance == {
+        **ZOO['autodeeplab'].provenance,
+        'date': 'today',
+        'iteration': 2,
+    }

@@ -106,6 +106,29 @@ def test_ties_go_to_the_lower_index():
     assert architecture.path == (4,) * 5
 
 
+@pytest.mark.parametrize('seed', range(20))
+def test_ties_between_paths_go_to_the_lower_level_from_the_end_on(seed):
+    """Probabilities of 1, 1/2 and 0: products are exact, and ties many."""
+    rng = np.random.RandomState(seed)
+    mask = transition_mask(5)
+    betas = np.full(mask.shape, -1e4)
+    for source in zip(*mask.any(-1).nonzero()):
+        open_ones = rng.permutation(mask[source].nonzero()[0])[:2]
+        betas[source][open_ones] = 0
+    probabilities = beta_probabilities(betas)
+    paths = {}
+    for levels in itertools.product(range(4), repeat=5):
+        walk = list(enumerate(zip((0, *levels), levels)))
+        if all(abs(b - a) <= 1 for _, (a, b) in walk):
+            steps = [probabilities[i, a, b - a + 1] for i, (a, b) in walk]
+            paths[levels] = np.prod(steps)
+    most = max(paths.values())
+    tied = [levels for levels, p in paths.items() if p == most]
+    assert len(tied) > 1
+    first = min(tied, key=lambda levels: levels[::-1])
+    assert decode_path(betas) == tuple(RATES[level] for level in first)
+
+
 def test_transitions_out_of_every_source_sum_to_one():
     betas = np.random.RandomState(0).randn(6, 4, 3)
     probabilities = beta_probabilities(betas)

@@ -6,10 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import InfiniteSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.registry import init_default_scope
 
-from mmseg_autodeeplab.engine import SampleStream, seeded_loader
+from mmseg_autodeeplab.engine import (
+    SampleStream,
+    SeededDataset,
+    seeded_loader,
+)
 from mmseg_autodeeplab.engine.randomness import seed_everything, seeded
 from mmseg_autodeeplab.errors import UserError
 
@@ -168,8 +172,39 @@ def test_workers_change_nothing(folder, workers):
     assert images(next(SampleStream(loader, 12))) == expected[3]
 
 
+def test_augmentation_is_a_function_of_seed_part_and_number():
+    """Of all three, where the image is the same."""
+
+    class Noise(list):
+        def __getitem__(self, index):
+            return draw()
+
+    def noise(seed, part, number, index=0):
+        return SeededDataset(Noise([0]), seed, part)[index, number]
+
+    expected = noise(3, 'A', 5)
+    assert noise(3, 'A', 5, index=1) == expected
+    for other in ((4, 'A', 5), (3, 'B', 5), (3, 'A', 6)):
+        assert not set(noise(*other)) & set(expected)
+
+
+def test_every_pass_of_a_finite_sampler_has_its_own_order(folder):
+    cfg = loader_config(folder, batch_size=7)
+    cfg['sampler'] = dict(type='DefaultSampler', shuffle=True)
+    data = seeded_loader(cfg, 'A', 3).dataset.dataset
+    sampler = DefaultSampler(data, shuffle=True, seed=3)
+    passes = []
+    for epoch, batch in enumerate(batches(cfg, 3)):
+        sampler.set_epoch(epoch)
+        passes.append([sample[0] for sample in batch])
+        assert passes[-1] == [data.get_data_info(i)['img_path']
+                              for i in sampler]  # fmt: skip
+    assert passes[0] != passes[1] != passes[2]
+
+
 def work(rank, data, count):
-    return batches(loader_config(data, batch_size=2), count)
+    # Of the seeds, that of the first process counts.
+    return batches(loader_config(data, batch_size=2), count, seed=3 + rank)
 
 
 @pytest.mark.run

@@ -361,3 +361,44 @@ def take_mean(rank):
 def test_the_mean_is_that_of_statistics_alone(two_ranks):
     """That of three equal numbers need not be the number."""
     assert two_ranks.run(take_mean) == [[0, 0, 0.5], [1, 1, 0.5]]
+
+
+class Draws(Hook):
+    """Draw a number in each iteration and in each validation."""
+
+    def __init__(self):
+        self.numbers = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.numbers.append(torch.rand(1).item())
+
+    def before_val_epoch(self, runner):
+        self.numbers.append(torch.rand(1).item())
+
+
+def drawn(tmp_path, name, seed, launcher='none'):
+    """Four numbers: of three iterations and of the validation behind them."""
+    cfg, draws = config(tmp_path, name), Draws()
+    cfg.launcher = launcher
+    cfg.model_wrapper_cfg = dict(device_ids=None, broadcast_buffers=False)
+    cfg.randomness.seed = seed
+    cfg.train_cfg.max_iters = 3
+    train(cfg, draws)
+    return draws.numbers
+
+
+def test_numbers_are_of_the_seed_and_of_the_iteration(tmp_path):
+    first, second, again = (
+        drawn(tmp_path, f'run_{i}', seed) for i, seed in enumerate((0, 1, 0))
+    )
+    assert len(set(first + second)) == 8
+    assert again == first
+
+
+def draw_on_a_rank(rank, folder):
+    return drawn(Path(folder), 'ranks', 0, 'pytorch')
+
+
+def test_every_process_has_numbers_of_its_own(tmp_path, two_ranks):
+    numbers = two_ranks.run(draw_on_a_rank, str(tmp_path))
+    assert len(set(sum(numbers, []))) == 8

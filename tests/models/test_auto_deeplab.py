@@ -116,7 +116,8 @@ def test_every_cell_of_the_published_network():
 
 def test_what_each_cell_reads():
     """The output before, and two back, raw; the ReLU is behind the last."""
-    net = backbone(filter_multiplier=4, stem_channels=8).eval()
+    # In training: fresh running statistics let 1e-9 through to the end.
+    net = backbone(filter_multiplier=4, stem_channels=8)
     reads, outs = [], []
     net.stem.register_forward_hook(lambda m, x, out: outs.extend(out))
 
@@ -145,7 +146,7 @@ def test_what_each_cell_reads():
             )
     assert low is outs[2 + 2] and low.min() < 0  # Cell_2, raw
     torch.testing.assert_close(final, outs[-1].relu())
-    assert outs[-1].min() < 0
+    assert outs[-1].min() < -0.1
 
 
 @pytest.mark.parametrize('seed', range(4))

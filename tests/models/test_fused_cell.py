@@ -429,3 +429,11 @@ def test_partial_channels_are_the_same_in_both_forms(partial_channels):
 def test_partial_channels_that_do_not_divide(partial_channels):
     with pytest.raises(ValueError, match='to divide filter_multiplier, 2'):
         supernet('fused', partial_channels=partial_channels)
+
+
+def test_any_eps_and_momentum_are_the_same_too():
+    norm_cfg = dict(type='BN', affine=False, eps=0.1, momentum=0.3)
+    reference, fused = pair(num_blocks=2, norm_cfg=norm_cfg)
+    x = torch.randn(2, 3, 65, 49, dtype=torch.double)
+    compare_outputs_and_statistics(reference, fused, 'train', x, 1e-10, 1e-10)
+    compare_outputs_and_statistics(reference, fused, 'eval', x, 1e-10, 1e-10)

@@ -147,6 +147,21 @@ class NetworkTester:
         for convolution in convolutions:
             assert (convolution.weight == 0.5).all()
 
+    @pytest.mark.parametrize('align_corners', [False, True])
+    def test_align_corners_is_passed_to_every_resize(
+        self, monkeypatch, align_corners
+    ):
+        interpolate, seen = F.interpolate, []
+
+        def recorded(*args, **kwargs):
+            seen.append(kwargs['align_corners'])
+            return interpolate(*args, **kwargs)
+
+        monkeypatch.setattr(F, 'interpolate', recorded)
+        net = self.build(align_corners=align_corners)
+        self.outputs(net, self.inputs(2, (65, 49)))
+        assert set(seen) == {align_corners}
+
     def test_the_config_builds(self):
         cfg = Config.fromfile(MODEL_CONFIGS / self.base).model[self.part]
         assert cfg.type == self.cfg['type']

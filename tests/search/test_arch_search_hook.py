@@ -118,6 +118,19 @@ def test_the_steps_see_disjoint_parts(tmp_path, part_b, loop):
     assert search_hook(runner).stream.position == 8
 
 
+def test_the_parts_are_not_walked_through_in_step(tmp_path, part_b):
+    """Each part has four scenes, and is gone through twice."""
+    runner, part_a = build(search_config(tmp_path)), PartA()
+    runner.register_hook(part_a)
+    runner.train()
+    walks = []
+    for batches in (part_a.seen, map(paths, part_b)):
+        walk = sum(batches, [])
+        walks.append([sorted(set(walk)).index(path) for path in walk])
+    assert set(walks[0]) == set(walks[1]) == set(range(4))
+    assert walks[0] != walks[1]
+
+
 def test_updates_begin_at_begin(tmp_path, monkeypatch):
     runner = build(search_config(tmp_path, max_iters=5, begin=3))
     start, steps = Start(), []

@@ -168,3 +168,52 @@ def test_crops_of_which_every_pixel_is_ignored(avg_non_ignore, sampler):
     assert model.train_step(learnt, wrapper)['loss'].isfinite()
     assert arch_step.step(learnt)['arch_loss'].isfinite()
     assert all(v.isfinite().all() for v in model.state_dict().values())
+
+
+def test_three_steps_are_those_of_the_paper_s_adam():
+    """Of weight decay within the gradient, and both moments."""
+    model, arch_step = prepared()
+    for p in arch_step.params:  # far from zero, so that decay is seen
+        p.data = torch.randn_like(p)
+    twin = copy.deepcopy(model)
+    params = twin.backbone.arch_parameters()
+    for p in params:
+        p.requires_grad_(True)
+    adam = torch.optim.Adam(params, lr=0.003, weight_decay=0.001)
+    for _ in range(3):
+        arch_step.step(batch())
+        data = twin.data_preprocessor(batch(), True)
+        adam.zero_grad()
+        twin(**data, mode='loss')['decode.loss_ce'].backward()
+        adam.step()
+    for p, found in zip(params, arch_step.params):
+        torch.testing.assert_close(found.data, p.data, rtol=0, atol=1e-6)
+
+
+def test_images_are_prepared_as_in_training():
+    """Those that are smaller than the crop are padded to it."""
+    model, arch_step = prepared()
+    sizes = []
+    model.backbone.register_forward_pre_hook(
+        lambda module, args: sizes.append(tuple(args[0].shape))
+    )
+    arch_step.step(random_batch(2, 48, 6))
+    assert sizes == [(2, 3, 64, 64)]
+
+
+def move(rank):
+    """By the gradient of a batch: that of each process has its own."""
+    _, arch_step = prepared(optimizer=dict(type='SGD', lr=1.0))
+    before = [p.clone() for p in arch_step.params]
+    torch.manual_seed(rank)
+    arch_step.step(random_batch(2, 64, 6))
+    return [a - b for a, b in zip(before, arch_step.params)]
+
+
+@pytest.mark.run
+def test_gradients_are_the_mean_of_all_processes(two_ranks):
+    ranks = two_ranks.run(move)
+    for first, second, *alone in zip(*ranks, move(0), move(1)):
+        assert torch.equal(first, second)
+        assert not torch.allclose(*alone, rtol=0.1)
+        torch.testing.assert_close(first, sum(alone) / 2, rtol=1e-4, atol=1e-6)

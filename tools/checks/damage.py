@@ -145,7 +145,7 @@ def states(folder):
 
 def load(file):
     content = CheckpointLoader.load_checkpoint(str(file), logger='silent')
-    return {key: content[key] for key in COMPARED}
+    return {key: content.get(key) for key in COMPARED}
 
 
 def resume(folder, intact):
