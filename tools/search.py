@@ -71,7 +71,11 @@ def load(args):
     cli.check_keys(cfg, 'train_dataloader', 'train_cfg', 'val_dataloader')
     cli.check_evaluation(cfg)
     cli.check_amp(cfg)
+    cli.check_channels(cfg)
+    cli.check_losses(cfg)
     cli.check_data(cfg, 'train', 'val')
+    # For what is cached; a training does so itself.
+    cli.check_loading(cfg, 'train', 'val')
     cli.check_work_dir(cfg.work_dir)
     return cfg, settings
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
-from mmseg_autodeeplab.arch import DPCArchitecture
+from mmseg_autodeeplab.arch import DPCArchitecture, DPCSpace
+from mmseg_autodeeplab.search import retrain_config
 from mmseg_autodeeplab.search.blackbox import read_reranked, read_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +25,7 @@ def config(tmp_path):
     """A search on generated scenes, of a network of a few channels."""
     file = CHECK['write_config'](tmp_path, trials=2)
     with open(file, 'a') as f:
-        f.write('retrain = dict(train_cfg=dict(max_iters=8))\n')
+        f.write('retrain = dict(train_cfg=dict(max_iters=4))\n')
     return file
 
 
@@ -45,11 +47,11 @@ def test_from_search_to_retraining(run_tool, config, tmp_path, capsys):
         assert list(folder.glob('*.svg'))
         cfg = Config.fromfile(folder / 'retrain.py')
         assert cfg.model.decode_head.arch == architecture.content()
-        assert cfg.train_cfg.max_iters == 8
+        assert cfg.train_cfg.max_iters == 4
         assert not {'search', 'retrain'} & {*cfg}
     run_tool('train', work_dir / 'decoded' / 'top_1' / 'retrain.py')
     folder = work_dir / 'decoded' / 'top_1' / 'retrain'
-    assert (folder / 'iter_8.pth').is_file()
+    assert (folder / 'iter_4.pth').is_file()
     worse = results[1].index
     run_tool('rerank', work_dir, '--top', 1, '--trials', worse, '--jobs', 2)
     said = capsys.readouterr().out
@@ -60,13 +62,28 @@ def test_from_search_to_retraining(run_tool, config, tmp_path, capsys):
     run_tool('rerank', work_dir, '--top', 2)
     assert capsys.readouterr().out.count('was trained before') == 2
     run_tool('analysis_tools/search_report', work_dir)
-    assert (
-        'Trained for longer' in (work_dir / 'search_report.html').read_text()
-    )
+    page = (work_dir / 'search_report.html').read_text()
+    assert page.count('<h3>Trial') == 2 and '>Rank by proxy<' in page
     # There is nothing left to do.
     capsys.readouterr()
     run_tool('search', config, '--work-dir', work_dir)
     assert capsys.readouterr().out == ''
+
+
+def test_the_config_to_retrain_is_that_of_the_proxy(config):
+    """With an architecture in its place, and `retrain` merged over it."""
+    search = Config.fromfile(config)
+    init_default_scope('mmseg')
+    cell = DPCSpace(5).random(0)
+    cfg, left_out = retrain_config(search, cell)
+    assert left_out == []
+    assert cfg.model.pop('decode_head') == dict(
+        search.model.pop('decode_head'), arch=cell.content()
+    )
+    assert cfg.train_cfg == dict(search.train_cfg, max_iters=4)
+    for key in ('model', 'train_dataloader', 'optim_wrapper', 'randomness'):
+        assert cfg[key] == search[key]
+    assert not {'search', 'retrain'} & {*cfg}
 
 
 def test_the_door_of_a_black_box_search(failure, config):

@@ -36,18 +36,19 @@ search = dict(
     space=dict(type='DPCSpace', num_branches=2), trials=TRIALS,
     reward=['aAcc', 'mIoU'],
     heartbeat=(5, 60), stages=[dict(), dict(top=1.0, train_cfg=dict(
-        max_iters=6))])
+        max_iters=32))])
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor', mean=[127.5] * 3, std=[127.5] * 3,
         size=(64, 64)),
     backbone=dict(
-        type='ResNet', depth=18, stem_channels=4, base_channels=4,
-        num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,)),
+        type='ResNet', depth=18, stem_channels=16, base_channels=16,
+        num_stages=1, strides=(1,), dilations=(1,), out_indices=(0,),
+        norm_cfg=dict(type='BN', momentum=0.9)),
     decode_head=dict(
-        type='DPCHead', arch='dpc', in_channels=4, channels=4, num_classes=6,
-        norm_cfg=dict(type='BN')),
+        type='DPCHead', arch='dpc', in_channels=16, channels=16, num_classes=6,
+        norm_cfg=dict(type='BN', momentum=0.9)),
     train_cfg=dict(), test_cfg=dict(mode='whole'))
 pipeline = [
     dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
@@ -64,12 +65,12 @@ val_dataloader = dict(
 val_evaluator = dict(type='IoUMetric')
 val_cfg = dict(type='ValLoop')
 train_cfg = dict(
-    type='SeededIterBasedTrainLoop', max_iters=4, val_interval=2)
+    type='SeededIterBasedTrainLoop', max_iters=24, val_interval=8)
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.02))
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=1, log_metric_by_epoch=False),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2))
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=4))
 log_processor = dict(by_epoch=False)
 """
 

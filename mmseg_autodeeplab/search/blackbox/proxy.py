@@ -55,7 +55,7 @@ def stage_config(
     if options := stage.get('cache_features'):
         from .cached_features import cached_config
 
-        options = {} if options is True else options
+        options = options if isinstance(options, Mapping) else {}
         folder = osp.join(work_dir, 'cached_features')
         cfg = cached_config(cfg, folder, **options)
     return cfg
