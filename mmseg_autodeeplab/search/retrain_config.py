@@ -285,7 +285,7 @@ def _complete_and_check(cfg):
     with _sentence('a loop would not end'):
         check_ends(cfg, 'train', 'val', 'test')
     with _sentence('a hook cannot be built'):
-        hooks = (cfg.get('default_hooks') or {}).values()
+        hooks = cfg.get('default_hooks', {}).values()
         for hook in [*hooks, *(cfg.get('custom_hooks') or [])]:
             if hook is not None:  # One that is switched off.
                 _bind(resolve(HOOKS, hook['type']), hook, 'type', 'priority')
