@@ -37,7 +37,8 @@ EXPECTED = json.loads(
 
 def build(arch='dpc', in_channels=24, **kwargs):
     init_default_scope('mmseg')
-    cfg = dict(channels=16, num_classes=3, norm_cfg=dict(type='BN'))
+    cfg = dict(channels=16, num_classes=3, align_corners=True)
+    cfg.update(norm_cfg=dict(type='BN'))
     cfg.update(type='DPCHead', arch=arch, in_channels=in_channels, **kwargs)
     torch.manual_seed(0)
     return MODELS.build(cfg)
@@ -46,7 +47,7 @@ def build(arch='dpc', in_channels=24, **kwargs):
 class TestWithoutDecoder(HeadTester):
     cfg = dict(
         type='DPCHead',
-        arch='dpc',
+        arch=dict(branches=POOLING_CELL[:4]),
         in_channels=8,
         channels=4,
         num_classes=5,
@@ -65,7 +66,7 @@ class TestWithoutDecoder(HeadTester):
 class TestWithDecoder(HeadTester):
     cfg = dict(
         TestWithoutDecoder.cfg,
-        arch=dict(branches=POOLING_CELL[:4]),
+        arch='dpc',
         in_channels=[6, 8],
         low_level_channels=3,
         output_stride=8,

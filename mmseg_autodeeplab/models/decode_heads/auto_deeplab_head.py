@@ -48,6 +48,10 @@ class ImagePool(HeadConv):
         """The mean of each channel."""
         return x.mean((2, 3), keepdim=True)
 
+    def spread(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """One value everywhere."""
+        return x.expand(-1, -1, *size)
+
     def forward(self, x: Tensor) -> Tensor:
         """Give (N, channels, H, W) for (N, in_channels, H, W)."""
         norm, pooled = self.norm, self.pool(x)
@@ -65,7 +69,7 @@ class ImagePool(HeadConv):
         pooled = super().forward(pooled)
         if lacks_variance:
             norm.train()
-        return resize(pooled, x.shape[2:], align_corners=True)
+        return self.spread(pooled, x.shape[2:])
 
 
 def conv_options(head):

@@ -51,11 +51,13 @@ class GridPool(ImagePool):
         channels: int,
         grid_size: tuple[int, int],
         pooling: str,
+        align_corners: bool,
         **kwargs,
     ) -> None:
         super().__init__(in_channels, channels, **kwargs)
         self.grid_size = grid_size
         self.pooling = pooling
+        self.align_corners = align_corners
 
     def pool(self, x: Tensor) -> Tensor:
         """The mean of each cell, or window."""
@@ -70,6 +72,10 @@ class GridPool(ImagePool):
             return F.adaptive_avg_pool2d(x, grid)
         window = [(side - 1) // cells + 1 for side, cells in zip(size, grid)]
         return F.avg_pool2d(x, window, stride=1)
+
+    def spread(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """Resize to the size of the feature."""
+        return resize(x, size, self.align_corners)
 
 
 @MODELS.register_module()
@@ -166,7 +172,8 @@ class DPCHead(BaseDecodeHead):
     def _build_branch(self, branch: Branch, in_channels: int) -> nn.Module:
         widths, conv = (in_channels, self.channels), conv_options(self)
         if branch.op == 'pyramid_pooling':
-            return GridPool(*widths, branch.grid_size, self.pooling, **conv)
+            pooling = branch.grid_size, self.pooling, self.align_corners
+            return GridPool(*widths, *pooling, **conv)
         if branch.kernel == 1:
             return HeadConv(*widths, 1, **conv)
         rate = tuple(self.multiplier * rate for rate in branch.rate)
