@@ -23,7 +23,7 @@ RUNS = (
     'camvid/autodeeplab-s_1xb4-600i_camvid-128x128',
     'camvid/deeplabv3plus_r18-d8_1xb4-600i_camvid-128x128',
     'camvid/fcn-unet-s5-d16_1xb4-600i_camvid-128x128',
-    'dpc/backbone_mobilenet-v2_1xb8-500i_camvid-256x256',
+    'dpc/backbone_mobilenet-v2_1xb8-2000i_camvid-256x256',
     'dpc/backbone_mobilenet-v2_4xb4-90k_coco-voc21-513x513',
     'dpc/dpc_mobilenet-v2-d16_4xb4-90k_person-part-513x513',
     'dpc/dpc_mobilenet-v2-d16_4xb4-90k_voc12aug-513x513',
