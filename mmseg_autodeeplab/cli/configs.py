@@ -10,6 +10,7 @@ from mmengine import config as of_mmengine
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS, OPTIM_WRAPPERS
 from torch import distributed, nn
 
@@ -76,8 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser, run: bool = False) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config of a tool and override it by the tool's options."""
+    """Read the config of a tool and override it by the tool's options.
+
+    Its scope is that of all that is built from now on, as in a runner.
+    """
     cfg = read_config(args.config, args.cfg_options)
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
     if cfg.get('model') and cfg.get('data_preprocessor'):
         # As the runner does, for tools and wrappers that build the model.
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)

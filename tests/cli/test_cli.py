@@ -514,3 +514,12 @@ def test_other_errors_keep_their_traceback():
         raise ValueError('a bug')
     with pytest.raises(SystemExit, match='a mistake'), user_errors():
         raise UserError('a mistake')
+
+
+def test_models_are_of_the_scope_of_the_config(failure):
+    """Whatever was built in this process before."""
+    init_default_scope('mmengine')
+    config = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
+    option = 'model.decode_head.in_channels=[1,2,3,4]'
+    error = failure('train', config, '--cfg-options', option)
+    assert 'model.backbone gives [8, 16, 32, 64] channels' in error

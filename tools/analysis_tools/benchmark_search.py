@@ -25,7 +25,6 @@ import sys
 
 import torch
 from mmengine.optim import AmpOptimWrapper
-from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS, OPTIM_WRAPPERS
 
 from mmseg_autodeeplab import cli
@@ -308,7 +307,6 @@ def main():
     args = parse_args()
     cfg = cli.load_config(args)
     cli.check_keys(cfg, 'model', 'optim_wrapper')
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
     hook = benchmark.search_hook(cfg)
     args.device = benchmark.check_device(args.device)
     args.halves = split('--half', args.half, benchmark.HALVES)

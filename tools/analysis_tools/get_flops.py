@@ -6,7 +6,6 @@ no time and no memory.
 
 import argparse
 
-from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
 from mmseg_autodeeplab import cli
@@ -39,7 +38,6 @@ def main():
         raise UserError(f'--shape takes H W, or one number, not {args.shape}')
     cfg = cli.load_config(args)
     cli.check_keys(cfg, 'model')
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
     model = MODELS.build(cfg.model)
     shape = image_channels(cfg.model), args.shape[0], args.shape[-1]
     parameters, auxiliary = count_parameters(model)
