@@ -30,7 +30,13 @@ MISTAKES = {
 @pytest.fixture
 def checkout(tmp_path):
     """One of a package of one line, and the tool."""
-    for name in ('mmseg_autodeeplab', 'configs', 'tests', 'tools/checks'):
+    for name in (
+        'mmseg_autodeeplab',
+        'configs',
+        'docs',
+        'tests',
+        'tools/checks',
+    ):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / 'pyproject.toml').touch()
     shutil.copy(ROOT / TOOL, tmp_path / TOOL)
