@@ -70,14 +70,17 @@ def render_report(search: Search) -> str:
     )
 
 
-def fill_page(name: str, **parts: str) -> str:
-    """A page of this folder, with its style and these parts, of HTML."""
-    page, style = (
+def fill_page(name: str, title: str, **parts: str) -> str:
+    """A page whose body is a file of this folder with these parts, of HTML."""
+    page, body, style = (
         (resources.files(__package__) / file).read_text(encoding='utf-8')
-        for file in (name, 'report.css')
+        for file in ('page.html', name, 'report.css')
     )
-    style = style.replace('FRAME_COLOR', FRAME)
-    return Template(page).substitute(style=style, **parts)
+    return Template(page).substitute(
+        title=title,
+        style=style.replace('FRAME_COLOR', FRAME),
+        body=Template(body).substitute(parts),
+    )
 
 
 def rows(values: dict[str, str]) -> str:

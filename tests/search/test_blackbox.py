@@ -29,6 +29,12 @@ SAMPLERS = dict(
 )
 
 
+RESULT = (
+    '{"index": 0, "number": 0, "state": "complete", "rewards": [50.0], '
+    '"failure": null, "ended": "", "seconds": 1.0}'
+)
+
+
 class Killed(BaseException):
     """As if by kill -9: nothing is told."""
 
@@ -411,3 +417,27 @@ def test_the_files_of_a_trial(tmp_path):
     }
     architecture = json.loads((folder / 'architecture.json').read_text())
     assert architecture['provenance']['trial'] == 0
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '',
+        '[]',
+        '{}',
+        '{"index": 0}',
+        'nan',
+        RESULT.replace('"number": 0', '"number": "x"'),
+        RESULT.replace('[50.0]', '["x"]'),
+        RESULT.replace('[50.0]', 'null'),
+        RESULT.replace('"index"', '"other"'),
+    ],
+)
+def test_a_damaged_result_is_a_sentence(tmp_path, text):
+    worker(tmp_path, search_config(trials=1)).run()
+    file = tmp_path / 'trials' / '0000' / 'reward.json'
+    file.write_text(RESULT)
+    assert read_results(str(tmp_path))[0].rewards == [50.0]
+    file.write_text(text)
+    with pytest.raises(UserError, match='reward.json cannot be read as the'):
+        read_results(str(tmp_path))

@@ -25,7 +25,6 @@ from contextlib import contextmanager
 
 import torch
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
 
@@ -329,7 +328,6 @@ def main():
             f'{output} exists already; give another --output-file, '
             'or --force to replace it'
         )
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
     checkpoint = cli.read_checkpoint(args.checkpoint)
     network = build_network(cfg, args.checkpoint, checkpoint['state_dict'])
     metadata = describe(cfg, checkpoint)

@@ -18,6 +18,7 @@ from ...arch import Architecture
 from ...compat.registry import named
 from ...errors import UserError
 from ...files import write_atomically
+from ..config_text import write_config
 from ..history import read_json_lines
 from ..retrain_config import ROOT, place_architecture
 
@@ -83,7 +84,8 @@ def train(
             was validated.
     """
     config = osp.join(folder, 'config.py')
-    write_atomically(config, cfg.pretty_text)
+    # A config may come from a study, as data; its text must not be more.
+    write_atomically(config, write_config(cfg, '# Of a trial.'))
     reported: dict[int, dict] = {}
     with open(osp.join(folder, 'output.txt'), 'ab') as output:
         begin = output.tell()

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from ...arch import Architecture
-from ...files import to_json, write_atomically
-from ..history import ARCHITECTURE_FILE
+from ...errors import UserError, one_line
+from ...files import open_text, to_json, write_atomically
+from ..history import ARCHITECTURE_FILE, is_number
 
 REWARD_FILE = 'reward.json'
 CONFIG_FILE = 'search_config.py'
@@ -28,6 +29,11 @@ class Result(NamedTuple):
     failure: Optional[str]  # a sentence
     ended: str  # date and time
     seconds: float  # that the last attempt took
+
+    @property
+    def numbers(self) -> list:
+        """All that has to be one."""
+        return [self.index, self.number, self.seconds, *self.rewards]
 
     @property
     def rank(self) -> tuple:
@@ -56,13 +62,26 @@ def read_results(work_dir: str) -> list[Result]:
     results = []
     for file in glob.glob(osp.join(work_dir, 'trials', '*', REWARD_FILE)):
         folder = osp.dirname(file)
-        with open(file, encoding='utf-8') as f:
-            values = json.load(f)
         architecture = Architecture.load(osp.join(folder, ARCHITECTURE_FILE))
-        results.append(Result(folder, architecture, **values))
+        results.append(_read(file, Result, folder, architecture))
     results.sort(key=lambda result: result.index)
     results.sort(key=lambda r: (r.state == 'complete', r.rank), reverse=True)
     return results
+
+
+def _read(file, kind, *known):
+    """What a file of numbers holds, of the types that its kind has."""
+    try:
+        with open_text(file) as f:
+            found = kind(*known, **json.load(f))
+        if not all(map(is_number, found.numbers)):
+            raise ValueError('it has what is no number')
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f'{file} cannot be read as the result of a trial '
+            f'({one_line(error)}): remove its folder, or restore the file'
+        ) from error
+    return found
 
 
 class Reranked(NamedTuple):
@@ -72,13 +91,17 @@ class Reranked(NamedTuple):
     proxy: float  # its reward in the search
     value: float  # the same metric at the end
 
+    @property
+    def numbers(self) -> list:
+        """All that has to be one."""
+        return list(self)
+
 
 def read_reranked(work_dir: str) -> list[Reranked]:
     """Read what was trained for longer, from the best."""
     found = []
     for file in glob.glob(rerank_file(work_dir, '*')):
-        with open(file, encoding='utf-8') as f:
-            found.append(Reranked(**json.load(f)))
+        found.append(_read(file, Reranked))
     return sorted(found, key=lambda reranked: -reranked.value)
 
 
