@@ -7,6 +7,7 @@ import sys
 import pytest
 from mmengine.config import Config
 
+from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.search.blackbox.proxy import TrialFailed, train
 
 # What MMEngine logs.
@@ -131,3 +132,20 @@ child = subprocess.Popen(
 print(child.pid, flush=True)
 child.wait()
 """
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        {'a': {"b': 1, 'c': open('canary', 'w'), 'd": 1}},
+        {'_base_': 'other.py'},
+        {'a': '{{fileDirname}}'},
+    ],
+    ids=['a key that is code', '_base_', 'a placeholder'],
+)
+def test_the_config_that_is_trained_holds_no_code(tmp_path, cfg):
+    """A study may be a stranger's, whose trials are trained for longer."""
+    folder = tmp_path / 'trial'
+    with pytest.raises(UserError, match='cannot be written as text'):
+        train(Config(cfg), str(folder))
+    assert not folder.exists()
