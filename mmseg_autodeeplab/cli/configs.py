@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import gc
 import os
 import re
 from pathlib import Path
@@ -131,7 +132,6 @@ def start_processes(cfg: Config) -> None:
         )
     if not distributed.is_initialized():
         distributed.init_process_group('gloo')
-        # A thread of gloo may outlive its process otherwise, which aborts.
         atexit.register(_leave_processes)
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
@@ -142,8 +142,14 @@ def start_processes(cfg: Config) -> None:
 
 
 def _leave_processes():
+    """Join the threads of gloo, one of which may abort a process at its end.
+
+    They are those of the group, which the model refers to as well, in a cycle
+    with its runner.
+    """
     if distributed.is_initialized():
         distributed.destroy_process_group()
+        gc.collect()
 
 
 def _has_sync_norm(model):
