@@ -4,13 +4,18 @@ from .architecture import Architecture
 from .autodeeplab import AutoDeepLabArchitecture, AutoDeepLabSpace, Connection
 from .cost import QUANTITIES, CostTables, cost_tables, expected_cost, one_hot
 from .decode import (
+    SCORES,
     alpha_entropy,
     alpha_probabilities,
+    best_cells,
+    best_paths,
     beta_entropy,
     beta_probabilities,
     decode,
     decode_cell,
     decode_path,
+    path_score,
+    transition_scores,
 )
 from .dpc import Branch, DPCArchitecture, DPCSpace
 from .primitives import PRIMITIVES, Conv, Primitive, decodable, index_of

@@ -4,7 +4,9 @@ Alphas have the shape (edges, 8), betas (L, 4, 3), before their softmaxes.
 Auto-DeepLab, Sec. 3.3 ("Decoding discrete architectures").
 """
 
-from operator import itemgetter
+from collections.abc import Sequence
+from heapq import nsmallest
+from itertools import chain, combinations
 
 import numpy as np
 
@@ -20,6 +22,9 @@ from .trellis import (
     num_blocks_of,
     transition_mask,
 )
+
+#: What ranks paths, see :func:`transition_scores`; the first is the paper's.
+SCORES = ('probability', 'lift')
 
 
 def alpha_probabilities(alphas: np.ndarray) -> np.ndarray:
@@ -40,56 +45,126 @@ def beta_probabilities(betas: np.ndarray) -> np.ndarray:
     return probabilities
 
 
+def transition_scores(
+    betas: np.ndarray, score: str = 'probability'
+) -> np.ndarray:
+    """What each transition adds to the score of a path, (L, 4, 3), in nats.
+
+    ``'probability'``, the paper's (Sec. 3.3): the log-probability. A source
+    at the border has two ways out, any other three, and each source's sum
+    to 1; so while betas are weak, the most probable path runs along the
+    border, whatever the data are: the label bias of locally normalised
+    models. ``'lift'`` is relative to a source that does not choose, log(p *
+    ways out), which takes the bias away.
+    """
+    if score not in SCORES:
+        raise ValueError(f'score is {score!r}, but must be one of {SCORES}.')
+    probabilities = beta_probabilities(betas)
+    if score == 'lift':
+        probabilities *= transition_mask(len(betas)).sum(-1, keepdims=True)
+    with np.errstate(divide='ignore'):
+        return np.log(probabilities)
+
+
+def path_score(
+    betas: np.ndarray, path: Sequence[int], score: str = 'probability'
+) -> float:
+    """The score of one path, of a downsample rate per layer, in nats."""
+    levels = [0, *map(RATES.index, path)]
+    steps = enumerate(zip(levels, levels[1:]))
+    scores = transition_scores(betas, score)
+    return float(
+        sum(scores[i, a, DIRECTIONS.index(b - a)] for i, (a, b) in steps)
+    )
+
+
+def best_paths(
+    betas: np.ndarray, k: int = 1, score: str = 'probability'
+) -> list[tuple[tuple[int, ...], float]]:
+    """The k best paths from the stem to any scale, best first (Viterbi).
+
+    Each comes with its score; a path has one downsample rate per layer. Ties
+    go to the lower level, at the end of the path first.
+    """
+    # By level, the best paths that end there as (-score, levels from the end).
+    best = {0: [(0.0, ())]}
+    for layer, steps in enumerate(transition_scores(betas, score)):
+        best = {
+            level: nsmallest(
+                k,
+                (
+                    (cost - steps[source, direction], (level, *levels))
+                    for source, direction in incoming(layer, level)
+                    for cost, levels in best[source]
+                ),
+            )
+            for level in levels_at(layer)
+        }
+    return [
+        (tuple(RATES[level] for level in levels[::-1]), -cost)
+        for cost, levels in nsmallest(k, chain(*best.values()))
+    ]
+
+
+def best_cells(alphas: np.ndarray, k: int = 1) -> list[tuple[tuple, float]]:
+    """The k best cells, best first, each with its score in nats.
+
+    The score is the sum of the log-probabilities of the connections, so the
+    best cell is that of :func:`decode_cell`. Ties go to the lower state,
+    then to the lower primitive; pairs are strongest first.
+    """
+    names = decodable()
+    columns = [index_of(name) for name in names]
+    with np.errstate(divide='ignore'):
+        costs = -np.log(alpha_probabilities(alphas)[:, columns])
+    cells = [(0.0, (), ())]  # cost, ranks of the pairs, the cell
+    for block in range(num_blocks_of(len(costs))):
+        edges = costs[block_edges(block)]
+        order = np.argsort(edges, axis=None, kind='stable')
+        places = zip(*np.unravel_index(order, edges.shape))
+        connections = [
+            (edges[n, i], Connection(int(n), names[i])) for n, i in places
+        ]
+        pairs = (
+            (x[0] + y[0], rank, (x[1], y[1]))
+            for rank, (x, y) in enumerate(combinations(connections, 2))
+            if x[1].input != y[1].input
+        )
+        pairs = nsmallest(k, pairs)
+        cells = nsmallest(
+            k,
+            (
+                (cost + pair[0], (*ranks, pair[1]), (*cell, pair[2]))
+                for cost, ranks, cell in cells
+                for pair in pairs
+            ),
+        )
+    return [(cell, -cost) for cost, _, cell in cells]
+
+
 def decode_cell(alphas: np.ndarray) -> tuple:
     """The two strongest inputs of every block, each with its best primitive.
 
     The strength of an edge is its largest probability over all primitives
     but ``none``. Ties go to the lower index; pairs are strongest first.
     """
-    names = decodable()
-    columns = [index_of(name) for name in names]
-    probabilities = alpha_probabilities(alphas)[:, columns]
-    best, strength = probabilities.argmax(1), probabilities.max(1)
-    cell = []
-    for block in range(num_blocks_of(len(probabilities))):
-        edges = block_edges(block)
-        states = np.argsort(-strength[edges], kind='stable')[:2]
-        cell.append(
-            tuple(Connection(int(n), names[best[edges[n]]]) for n in states)
-        )
-    return tuple(cell)
+    return best_cells(alphas)[0][0]
 
 
-def decode_path(betas: np.ndarray) -> tuple[int, ...]:
-    """The most probable path from the stem to any scale (Viterbi).
-
-    It has one downsample rate per layer. Ties go to the lower level, at the
-    end of the path first.
-    """
-    with np.errstate(divide='ignore'):
-        log_p = np.log(beta_probabilities(betas))
-    # By level, the score and the rates of the best path that ends there.
-    best = {0: (0.0, ())}
-    for layer, steps in enumerate(log_p):
-        best = {
-            level: max(
-                (
-                    (
-                        best[source][0] + steps[source, direction],
-                        (*best[source][1], RATES[level]),
-                    )
-                    for source, direction in incoming(layer, level)
-                ),
-                key=itemgetter(0),
-            )
-            for level in levels_at(layer)
-        }
-    return max(best.values(), key=itemgetter(0))[1]
+def decode_path(
+    betas: np.ndarray, score: str = 'probability'
+) -> tuple[int, ...]:
+    """The best path from the stem to any scale: :func:`best_paths`."""
+    return best_paths(betas, 1, score)[0][0]
 
 
-def decode(alphas: np.ndarray, betas: np.ndarray) -> AutoDeepLabArchitecture:
+def decode(
+    alphas: np.ndarray, betas: np.ndarray, score: str = 'probability'
+) -> AutoDeepLabArchitecture:
     """Decode both levels into an :class:`AutoDeepLabArchitecture`."""
-    return AutoDeepLabArchitecture(decode_cell(alphas), decode_path(betas))
+    return AutoDeepLabArchitecture(
+        decode_cell(alphas), decode_path(betas, score)
+    )
 
 
 def alpha_entropy(alphas: np.ndarray) -> float:

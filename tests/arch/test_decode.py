@@ -8,8 +8,11 @@ import pytest
 from mmseg_autodeeplab.arch import (
     PRIMITIVES,
     RATES,
+    SCORES,
     alpha_entropy,
     alpha_probabilities,
+    best_cells,
+    best_paths,
     beta_entropy,
     beta_probabilities,
     block_edges,
@@ -17,6 +20,7 @@ from mmseg_autodeeplab.arch import (
     decode_cell,
     decode_path,
     num_edges,
+    path_score,
     transition_mask,
 )
 
@@ -71,6 +75,107 @@ def test_cell_is_that_of_enumeration(num_blocks):
         assert decode_cell(alphas) == tuple(
             brute_force_block(alphas, block) for block in range(num_blocks)
         )
+
+
+def enumerate_paths(betas, score):
+    """All paths with their scores, each computed on its own, best first."""
+    ways = transition_mask(len(betas)).sum(-1)
+    probabilities = beta_probabilities(betas)
+    found = []
+    for levels in itertools.product(range(4), repeat=len(betas)):
+        walk = list(enumerate(zip((0, *levels), levels)))
+        if all(abs(b - a) <= 1 for _, (a, b) in walk):
+            gains = [
+                probabilities[i, a, b - a + 1]
+                * (ways[i, a] if score == 'lift' else 1)
+                for i, (a, b) in walk
+            ]
+            path = tuple(RATES[level] for level in levels)
+            found.append((path, np.log(gains).sum()))
+    return sorted(found, key=lambda one: -one[1])
+
+
+@pytest.mark.parametrize('score', SCORES)
+@pytest.mark.parametrize('num_layers', range(1, 8))
+@pytest.mark.parametrize('scale', [0.001, 1])
+def test_k_best_paths_are_those_of_enumeration(num_layers, scale, score):
+    betas = scale * np.random.RandomState(num_layers).randn(num_layers, 4, 3)
+    expected = enumerate_paths(betas, score)
+    for k in (1, 2, 7, 50):
+        paths, scores = zip(*best_paths(betas, k, score))
+        assert list(paths) == [path for path, _ in expected[:k]]
+        np.testing.assert_allclose(scores, [s for _, s in expected[:k]])
+        assert [path_score(betas, path, score) for path in paths] == (
+            pytest.approx(scores)
+        )
+
+
+@pytest.mark.parametrize('num_blocks', [1, 2])
+@pytest.mark.parametrize('seed', range(3))
+def test_k_best_cells_are_those_of_enumeration(num_blocks, seed):
+    rng = np.random.RandomState(seed)
+    alphas = rng.randn(num_edges(num_blocks), len(PRIMITIVES))
+    log_p = np.log(alpha_probabilities(alphas))
+    ops = list(PRIMITIVES)
+    blocks = []
+    for block in range(num_blocks):
+        rows = log_p[list(block_edges(block))]
+        connections = list(itertools.product(range(block + 2), range(1, 8)))
+        blocks.append(
+            [
+                (
+                    rows[a] + rows[b],
+                    tuple(
+                        (state, ops[op])
+                        for state, op in sorted((a, b), key=lambda c: -rows[c])
+                    ),
+                )
+                for a, b in itertools.combinations(connections, 2)
+                if a[0] != b[0]
+            ]
+        )
+    expected = sorted(
+        (
+            (sum(score for score, _ in cell), tuple(pair for _, pair in cell))
+            for cell in itertools.product(*blocks)
+        ),
+        reverse=True,
+    )[:50]
+    cells, scores = zip(*best_cells(alphas, 50))
+    assert list(cells) == [cell for _, cell in expected]
+    np.testing.assert_allclose(scores, [score for score, _ in expected])
+
+
+def shares(paths):
+    """Of all layers, those at stride 4, 8, 16 and 32."""
+    return [np.mean(np.array(paths) == rate) for rate in RATES]
+
+
+@pytest.mark.parametrize(
+    'sigma, probability',
+    [
+        (0.001, [0.96, 0.04, 0, 0]),
+        (0.1, [0.93, 0.06, 0, 0.01]),
+        (0.3, [0.60, 0.18, 0.07, 0.15]),
+        (1, [0.38, 0.31, 0.16, 0.14]),
+    ],
+)
+def test_the_most_probable_path_of_weak_betas_runs_along_the_border(
+    sigma, probability
+):
+    """By its lift, a path is as likely to be decoded as any of all."""
+    rng = np.random.RandomState(0)
+    drawn = [sigma * rng.randn(12, 4, 3) for _ in range(200)]
+    found = shares([decode_path(betas) for betas in drawn])
+    np.testing.assert_allclose(found, probability, atol=0.06)
+    found = shares([decode_path(betas, 'lift') for betas in drawn])
+    # Over all 75 025 paths: 0.20, 0.40, 0.30, 0.10.
+    np.testing.assert_allclose(found, [0.20, 0.39, 0.30, 0.11], atol=0.03)
+
+
+def test_no_other_score_is_known():
+    with pytest.raises(ValueError, match="'bias'.*'probability', 'lift'"):
+        decode_path(np.zeros((3, 4, 3)), 'bias')
 
 
 def test_none_is_never_decoded_but_weakens_its_edge():

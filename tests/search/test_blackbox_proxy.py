@@ -59,7 +59,9 @@ def test_values_are_reported_and_the_last_returned(run, tmp_path):
     # Another run, from a checkpoint before, does it once more.
     values, reported = run(SECOND)
     assert (values, reported[-1]) == (dict(mIoU=3.0), two)
-    assert (tmp_path / 'stage' / 'config.py').read_text() == '# Of a trial.\na = 1\n'
+    assert (
+        tmp_path / 'stage' / 'config.py'
+    ).read_text() == '# Of a trial.\na = 1\n'
 
 
 @pytest.mark.run
