@@ -33,8 +33,8 @@ def parse_args():
     parser.add_argument(
         '--storage',
         metavar='URL',
-        help='postgresql://USER@HOST/DATABASE, or of any other server that '
-        'Optuna knows; by default a file in the work directory, for the '
+        help='postgresql+psycopg://USER@HOST/DATABASE, or of any other server '
+        'that Optuna knows; by default a file in the work directory, for the '
         'workers of one machine',
     )
     parser.add_argument(
