@@ -2,5 +2,7 @@
 
 from .arch_search_hook import ArchSearchHook
 from .arch_step import ArchStep
+from .gap_hook import DiscretizationGapHook
+from .one_hot import evaluate
 from .search_ema import SearchEMA
 from .terms import ArchTerm, CostTerm
