@@ -19,12 +19,18 @@ from .gradient import ArchSearchHook
 
 # What is shown, by the names in the log and in the legend.
 LOSSES = dict(loss='weights, part A', arch_loss='architecture, part B')
+GAP = {
+    key: {f'gap/relaxed_{key}': 'relaxed', f'gap/one_hot_{key}': 'one-hot'}
+    for key in ('loss', 'mIoU')
+}
 ENTROPIES = dict(alpha_entropy='alphas', beta_entropy='betas')
 COST = dict(expected_cost='see the cost term above')
 CHANGES = dict(changed_connections='connections', changed_layers='layers')
 CURVES = (
     ('Losses', 'loss', LOSSES),
     ('Validation', 'mIoU (%)', dict(mIoU='mIoU')),
+    ('Gap of the decode, part B: loss', 'loss', GAP['loss']),
+    ('Gap of the decode, part B: mIoU', 'mIoU (%)', GAP['mIoU']),
     ('Entropies', 'nats', ENTROPIES),
     ('Expected cost', 'multiply-adds or parameters', COST),
     ('Choices changed since the time before', 'count', CHANGES),
