@@ -1,0 +1,61 @@
+"""Choose among the best paths and cells by what the supernet makes of them."""
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import NamedTuple
+
+from torch import nn
+
+from ...arch import AutoDeepLabArchitecture, best_cells, best_paths
+from .arch_step import search_backbone
+from .one_hot import evaluate
+
+
+class Candidate(NamedTuple):
+    """An architecture that could be decoded, and how it does one-hot."""
+
+    architecture: AutoDeepLabArchitecture
+    cell: int  # its place among the best cells, from 1
+    score: float  # of path and cell together, in nats
+    loss: float
+    mIoU: float  # in percent
+
+    def to_dict(self) -> dict:
+        """Its numbers, for a provenance."""
+        numbers = self._asdict()
+        path = '-'.join(map(str, numbers.pop('architecture').path))
+        return dict(path=path, **numbers)
+
+
+def rescore(
+    model: nn.Module,
+    batches: Sequence[dict],
+    paths: int,
+    cells: int = 1,
+    score: str = 'probability',
+) -> list[Candidate]:
+    """Evaluate the best paths of a supernet with the best cells, one-hot.
+
+    Args:
+        model (nn.Module): The segmentor, as of :func:`.one_hot.evaluate`.
+        batches (Sequence[dict]): On which all of them are evaluated.
+        paths, cells (int): How many of each; every path comes with every
+            cell.
+        score (str): What ranks the paths, one of ``arch.SCORES``.
+
+    Returns:
+        list[Candidate]: By their losses, the least first.
+    """
+    alphas, betas = (
+        p.detach().float().cpu().numpy()
+        for p in search_backbone(model).arch_parameters()
+    )
+    found = []
+    for path, of_path in best_paths(betas, paths, score):
+        for number, (cell, of_cell) in enumerate(best_cells(alphas, cells), 1):
+            architecture = AutoDeepLabArchitecture(cell, path)
+            values = evaluate(model, batches, architecture)
+            found.append(
+                Candidate(architecture, number, of_path + of_cell, **values)
+            )
+    return sorted(found, key=attrgetter('loss'))
