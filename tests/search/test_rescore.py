@@ -21,8 +21,10 @@ def supernet():
     return model
 
 
-@pytest.mark.parametrize('score', ['probability', 'lift'])
-def test_all_pairs_of_the_best_by_their_losses(score):
+@pytest.mark.parametrize(
+    'score, by', [('probability', 'loss'), ('lift', 'mIoU')]
+)
+def test_all_pairs_of_the_best(score, by):
     model, batches = supernet(), [batch(), batch()]
     alphas, betas = (p.numpy() for p in model.backbone.arch_parameters())
     paths, cells = best_paths(betas, 3, score), best_cells(alphas, 2)
@@ -32,16 +34,16 @@ def test_all_pairs_of_the_best_by_their_losses(score):
             found = AutoDeepLabArchitecture(cell, path)
             values = evaluate(model, batches, found)
             expected.append(
-                (values['loss'], values['mIoU'], found, number)
-                + (pytest.approx(of_path + of_cell),)
+                (found, number, pytest.approx(of_path + of_cell))
+                + (values['loss'], values['mIoU'])
             )
-    expected.sort(key=lambda row: row[0])
-    results = rescore(model, batches, 3, 2, score)
-    assert len({c.loss for c in results}) >= 4
-    for found, (loss, miou, architecture, number, total) in zip(
-        results, expected
-    ):
-        assert found == (architecture, number, total, loss, miou)
+    # Of equals, the better score stays in front.
+    expected.sort(key=lambda row: row[2].expected, reverse=True)
+    expected.sort(key=lambda row: row[3] if by == 'loss' else -row[4])
+    results = rescore(model, batches, 3, 2, score, by)
+    assert results == expected
+    values = [getattr(c, by) for c in results]
+    assert len(set(values)) >= 4
     (only,) = rescore(model, batches, 1, score=score)
     assert only.architecture == decode(alphas, betas, score)
     path = '-'.join(map(str, only.architecture.path))

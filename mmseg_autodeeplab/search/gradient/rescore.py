@@ -1,7 +1,6 @@
 """Choose among the best paths and cells by what the supernet makes of them."""
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import NamedTuple
 
 from torch import nn
@@ -33,6 +32,7 @@ def rescore(
     paths: int,
     cells: int = 1,
     score: str = 'probability',
+    by: str = 'mIoU',
 ) -> list[Candidate]:
     """Evaluate the best paths of a supernet with the best cells, one-hot.
 
@@ -42,9 +42,11 @@ def rescore(
         paths, cells (int): How many of each; every path comes with every
             cell.
         score (str): What ranks the paths, one of ``arch.SCORES``.
+        by (str): ``'mIoU'`` or ``'loss'``. One-hot, logits have another
+            range than the sum of all scales, on which the loss depends.
 
     Returns:
-        list[Candidate]: By their losses, the least first.
+        list[Candidate]: The best first; of equals, that of the better score.
     """
     alphas, betas = (
         p.detach().float().cpu().numpy()
@@ -55,7 +57,7 @@ def rescore(
         for number, (cell, of_cell) in enumerate(best_cells(alphas, cells), 1):
             architecture = AutoDeepLabArchitecture(cell, path)
             values = evaluate(model, batches, architecture)
-            found.append(
-                Candidate(architecture, number, of_path + of_cell, **values)
-            )
-    return sorted(found, key=attrgetter('loss'))
+            total = float(of_path + of_cell)
+            found.append(Candidate(architecture, number, total, **values))
+    sign = -1 if by == 'mIoU' else 1
+    return sorted(found, key=lambda c: (sign * getattr(c, by), -c.score))
