@@ -21,7 +21,7 @@ def part_b_stream(runner: Runner, position: int = 0) -> SampleStream:
     It begins behind ``position`` samples, counted over all processes. A
     training loader that does not sample part A is a :class:`UserError`.
     """
-    cfg = copy.deepcopy(runner.cfg.train_dataloader)
+    cfg = copy.copy(runner.cfg.train_dataloader)
     # Built already; its list of images may be long.
     cfg.dataset = _part_a(runner).dataset
     return stream_of_part_b(cfg, runner.seed, position)
@@ -38,7 +38,8 @@ def stream_of_part_b(
     cfg.sampler = dict(cfg.sampler, part='B')
     # Another seed: with the same one, parts of equal size would be walked
     # through in step.
-    return SampleStream(seeded_loader(cfg, 'B', seed + 1), position)
+    loader = seeded_loader(cfg, part='B', seed=seed + 1)
+    return SampleStream(loader, position)
 
 
 def search_identity(runner: Runner) -> dict:
