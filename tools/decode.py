@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from mmengine.registry import init_default_scope
 
 from mmseg_autodeeplab import cli
+from mmseg_autodeeplab.arch import SCORES
 from mmseg_autodeeplab.compat.registry import known_types_only
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import write_atomically
@@ -39,6 +40,13 @@ def parse_args():
         '--out-dir',
         help='folder for architecture.json, retrain.py and the drawings; by '
         'default decoded/ beside the file, or in the work directory',
+    )
+    parser.add_argument(
+        '--score',
+        choices=SCORES,
+        help='what ranks the paths of a checkpoint: probability is the '
+        "paper's, lift has no bias towards the borders of the trellis; by "
+        "default that of the search's config",
     )
     parser.add_argument(
         '--random',
@@ -88,10 +96,22 @@ def main():
             f'--top is {args.top} of {args.file}, but must be 1 or more of '
             'the work directory of a black-box search'
         )
-    read = cli.read_study if is_study else cli.read_architecture
-    found, search = read(args.file, args.config)
-    found = found[: args.top or 1] if is_study else [found]
+    if args.score and (is_study or args.file.endswith('.json')):
+        raise UserError(
+            f'--score is {args.score} of {args.file}, but must be of a '
+            'checkpoint of a search by gradient, since only betas rank paths'
+        )
+    note = ''
+    if is_study:
+        found, search = cli.read_study(args.file, args.config)
+        found = found[: args.top or 1]
+    else:
+        architecture, search, note = cli.read_architecture(
+            args.file, args.config, args.score
+        )
+        found = [architecture]
     if args.random is not None:
+        note = ''
         drawn = found[0].space().random(args.random)
         origin = dict(checkpoint=osp.basename(args.file))
         found = [drawn.with_provenance(**origin)]
@@ -99,11 +119,11 @@ def main():
     out_dir = args.out_dir or osp.join(folder, 'decoded')
     for i, architecture in enumerate(found, 1):
         place = osp.join(out_dir, f'top_{i}') if args.top else out_dir
-        decode(architecture, search, place, args)
+        decode(architecture, search, place, args, note)
 
 
-def decode(architecture, search, out_dir, args):
-    """Write and print all about an architecture."""
+def decode(architecture, search, out_dir, args, note=''):
+    """Write and print all about an architecture, and a note."""
     json_file = osp.join(out_dir, 'architecture.json')
     config_file = osp.join(out_dir, 'retrain.py')
     files = [json_file, *drawing_files(architecture, out_dir)]
@@ -129,7 +149,10 @@ def decode(architecture, search, out_dir, args):
     save_drawings(architecture, out_dir)
     if search is not None:
         write_atomically(config_file, text)
-    print(f'{architecture.describe()}\n\nWritten: {", ".join(files)}')
+    print(architecture.describe())
+    if note:
+        print(note)
+    print(f'\nWritten: {", ".join(files)}')
     if search is None:
         return
     if left_out:

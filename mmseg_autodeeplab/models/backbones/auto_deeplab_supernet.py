@@ -137,11 +137,17 @@ class AutoDeepLabSupernet(BaseModule):
         """What the architecture step of the search optimises."""
         return [self.alphas, self.betas]
 
-    def architecture(self) -> AutoDeepLabArchitecture:
-        """Decode the present alphas and betas; ValueError if not finite."""
-        return decode(
-            *(p.detach().float().cpu().numpy() for p in self.arch_parameters())
+    def architecture(
+        self, score: str = 'probability'
+    ) -> AutoDeepLabArchitecture:
+        """Decode the present alphas and betas; ValueError if not finite.
+
+        ``score``, of a path, is one of ``arch.SCORES``.
+        """
+        alphas, betas = (
+            p.detach().float().cpu().numpy() for p in self.arch_parameters()
         )
+        return decode(alphas, betas, score)
 
     def one_hot(
         self, architecture: AutoDeepLabArchitecture

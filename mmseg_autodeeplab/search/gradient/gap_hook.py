@@ -9,6 +9,7 @@ from mmseg.registry import HOOKS
 from ...engine import bare_model
 from ...errors import UserError
 from .arch_search_hook import ArchSearchHook
+from .arch_step import architecture_of
 from .one_hot import evaluate
 from .state import part_b_stream
 
@@ -49,7 +50,7 @@ class DiscretizationGapHook(Hook):
                 'decode, but custom_hooks has none; add it, or take '
                 'DiscretizationGapHook out.'
             )
-        self.search = hooks[0]
+        self.score = hooks[0].score
         # Their workers go with the stream.
         self.batches = list(islice(part_b_stream(runner), self.num_batches))
 
@@ -60,10 +61,11 @@ class DiscretizationGapHook(Hook):
             or self.is_last_train_iter(runner)
         ):
             return
-        decoded = self.search.arch_step.backbone.architecture()
+        model = bare_model(runner)
+        decoded = architecture_of(model.backbone, self.score)
         found = {
             name: evaluate(
-                bare_model(runner),
+                model,
                 self.batches,
                 architecture,
                 runner.optim_wrapper.optim_context,
