@@ -14,6 +14,7 @@ from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import write_atomically
 from mmseg_autodeeplab.search import retrain_config
 from mmseg_autodeeplab.search.config_text import write_config
+from mmseg_autodeeplab.search.gradient import rescore
 from mmseg_autodeeplab.visualization import drawing_files, save_drawings
 
 
@@ -47,6 +48,33 @@ def parse_args():
         help='what ranks the paths of a checkpoint: probability is the '
         "paper's, lift has no bias towards the borders of the trellis; by "
         "default that of the search's config",
+    )
+    parser.add_argument(
+        '--rescore',
+        type=int,
+        metavar='K',
+        help='evaluate the best K paths of a checkpoint, each alone in the '
+        'supernet, on part B of the data, and write the best of them',
+    )
+    parser.add_argument(
+        '--cells',
+        type=int,
+        default=1,
+        metavar='C',
+        help='with --rescore: each path with each of the best C cells',
+    )
+    parser.add_argument(
+        '--batches',
+        type=int,
+        default=8,
+        metavar='N',
+        help='with --rescore: how many batches they are evaluated on',
+    )
+    parser.add_argument(
+        '--by',
+        choices=['mIoU', 'loss'],
+        default='mIoU',
+        help='with --rescore: what decides which is the best',
     )
     parser.add_argument(
         '--random',
@@ -101,6 +129,8 @@ def main():
             f'--score is {args.score} of {args.file}, but must be of a '
             'checkpoint of a search by gradient, since only betas rank paths'
         )
+    if args.rescore is not None:
+        check_rescore(args, is_study)
     note = ''
     if is_study:
         found, search = cli.read_study(args.file, args.config)
@@ -109,6 +139,8 @@ def main():
         architecture, search, note = cli.read_architecture(
             args.file, args.config, args.score
         )
+        if args.rescore:
+            architecture = rescored(architecture, search, args)
         found = [architecture]
     if args.random is not None:
         note = ''
@@ -120,6 +152,44 @@ def main():
     for i, architecture in enumerate(found, 1):
         place = osp.join(out_dir, f'top_{i}') if args.top else out_dir
         decode(architecture, search, place, args, note)
+
+
+def check_rescore(args, is_study):
+    if is_study or args.file.endswith('.json') or args.random is not None:
+        raise UserError(
+            f'--rescore is for a checkpoint of a search by gradient, but got '
+            f'{args.file}{" and --random" * (args.random is not None)}'
+        )
+    for name in ('rescore', 'cells', 'batches'):
+        if getattr(args, name) < 1:
+            raise UserError(
+                f'--{name} is {getattr(args, name)}, but must be 1 or more'
+            )
+
+
+def rescored(architecture, search, args):
+    """The best one of a table, which is printed and in its provenance."""
+    origin = architecture.provenance
+    with trust(args):
+        model, batches = cli.open_supernet(args.file, search, args.batches)
+    found = rescore(
+        model, batches, args.rescore, args.cells, origin['score'], args.by
+    )
+    rows = [candidate.to_dict() for candidate in found]
+    width = max(len(row['path']) for row in rows)
+    print(f'{"path":{width}} cell    score     loss   mIoU')
+    for row in rows:
+        print(
+            f'{row["path"]:{width}} {row["cell"]:4} {row["score"]:8.3f} '
+            f'{row["loss"]:8.4f} {row["mIoU"]:6.2f}'
+        )
+    settings = dict(by=args.by, batches=args.batches, candidates=rows)
+    return found[0].architecture.with_provenance(**origin, rescored=settings)
+
+
+def trust(args):
+    """A config that is given is the user's own code."""
+    return nullcontext() if args.config else known_types_only()
 
 
 def decode(architecture, search, out_dir, args, note=''):
@@ -136,8 +206,7 @@ def decode(architecture, search, out_dir, args, note=''):
                 'or --force to replace it.'
             )
     if search is not None:  # All of it, before anything is written.
-        # A config that is given is the user's own code.
-        with nullcontext() if args.config else known_types_only():
+        with trust(args):
             cfg, left_out = retrain_config(search, architecture)
         cfg.work_dir = osp.join(out_dir, 'retrain')
         text = write_config(

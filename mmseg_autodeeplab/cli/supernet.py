@@ -29,10 +29,6 @@ def open_supernet(
     Raises:
         UserError: Weights or images are missing, or nothing can be built.
     """
-    if batches < 1:
-        raise UserError(
-            f'the number of batches is {batches}, but must be 1 or more'
-        )
     checkpoint = read_checkpoint(file)
     try:
         cfg = copy.deepcopy(search)
