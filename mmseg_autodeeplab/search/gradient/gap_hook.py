@@ -50,6 +50,13 @@ class DiscretizationGapHook(Hook):
                 'decode, but custom_hooks has none; add it, or take '
                 'DiscretizationGapHook out.'
             )
+        backbone = bare_model(runner).backbone
+        if not hasattr(backbone, 'one_hot'):
+            raise UserError(
+                'DiscretizationGapHook needs a backbone with one_hot(), but '
+                f'found {type(backbone).__name__}; derive it from '
+                'AutoDeepLabSupernet, or take the hook out.'
+            )
         self.score = hooks[0].score
         # Their workers go with the stream.
         self.batches = list(islice(part_b_stream(runner), self.num_batches))
