@@ -2,5 +2,7 @@
 
 from .arch_search_hook import ArchSearchHook
 from .arch_step import ArchStep
+from .cost_term import CostTerm
+from .regularizers import EntropyTerm, LogSumExpTerm
 from .search_ema import SearchEMA
-from .terms import ArchTerm, CostTerm
+from .terms import ArchTerm
