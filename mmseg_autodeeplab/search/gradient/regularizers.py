@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from mmseg.registry import TASK_UTILS
 from torch import Tensor
-from torch.distributions import Categorical
 
 from ... import arch
 from .terms import ArchTerm, check_arguments, is_number
@@ -137,4 +136,7 @@ class LogSumExpTerm(RampedTerm):
 
 
 def _entropy(logits):
-    return Categorical(logits=logits, validate_args=False).entropy().mean()
+    logs = logits.log_softmax(-1)
+    # 0 log 0 is 0, with a gradient that is finite at any weight.
+    finite = logs.masked_fill(logs.isneginf(), 0)
+    return -(logs.exp() * finite).sum(-1).mean()
