@@ -60,8 +60,8 @@ class EntropyTerm(RampedTerm):
     the transitions out of a source, in nats, as the log has them: the losses
     on entropies of `DiNTS <https://arxiv.org/abs/2103.15954>`_ (He et al.,
     CVPR 2021), which make the relaxed network alike to the decoded one, and
-    which grow as its search goes on. It weighs them by 1, but averages over
-    the choices, too, which here is 1/8 for the alphas.
+    which grow as its search goes on. The authors' script in MONAI weighs
+    them by 1, but averages over the choices, too: 1/8 for alphas here.
 
     It can hurt: it sharpens what stands, right or wrong, and knows no data.
 
