@@ -131,8 +131,11 @@ def test_the_parts_are_not_walked_through_in_step(tmp_path, part_b):
     assert walks[0] != walks[1]
 
 
+RAMPED = [dict(type='EntropyTerm', alpha_weight=9, beta_weight=9)]
+
+
 def test_updates_begin_at_begin(tmp_path, monkeypatch):
-    runner = build(search_config(tmp_path, max_iters=5, begin=3))
+    runner = build(search_config(tmp_path, max_iters=5, begin=3, terms=RAMPED))
     start, steps = Start(), []
     runner.register_hook(start)
     step = ArchStep.step
@@ -140,17 +143,18 @@ def test_updates_begin_at_begin(tmp_path, monkeypatch):
     def counted(self, batch):
         if not steps:
             assert equal(start.arch, split_state(runner)[1])
-        steps.append(runner.iter)
+        for term in search_hook(runner).terms:
+            steps.append((runner.iter, term.progress))
         return step(self, batch)
 
     monkeypatch.setattr(ArchStep, 'step', counted)
     runner.train()
-    assert steps == [3, 4]
+    assert steps == [(3, 0), (4, 0.5)]
     assert search_hook(runner).stream.position == 4
 
 
-def resume(tmp_path, file, max_iters=4):
-    cfg = search_config(tmp_path, max_iters=max_iters)
+def resume(tmp_path, file, max_iters=4, **hook):
+    cfg = search_config(tmp_path, max_iters=max_iters, **hook)
     cfg.load_from, cfg.resume = str(file), True
     runner = build(cfg)
     runner.train()
@@ -158,12 +162,12 @@ def resume(tmp_path, file, max_iters=4):
 
 
 def test_a_resumed_search_goes_on_with_state_and_data(tmp_path, part_b):
-    """Optimizer and position in part B: the same end, to the last bit."""
-    straight = build(search_config(tmp_path, max_iters=4))
+    """Optimizer, position in part B and ramp: the same, to the last bit."""
+    straight = build(search_config(tmp_path, max_iters=4, terms=RAMPED))
     straight.train()
     expected = [x for batch in part_b[2:] for x in batch['inputs']]
     part_b.clear()
-    resumed = resume(tmp_path, tmp_path / 'work' / 'iter_2.pth')
+    resumed = resume(tmp_path, tmp_path / 'work' / 'iter_2.pth', terms=RAMPED)
     found = [x for batch in part_b for x in batch['inputs']]
     assert len(found) == len(expected) == 4
     assert all(map(torch.equal, found, expected))

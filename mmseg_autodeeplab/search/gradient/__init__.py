@@ -2,8 +2,10 @@
 
 from .arch_search_hook import ArchSearchHook
 from .arch_step import ArchStep, architecture_of
+from .cost_term import CostTerm
 from .gap_hook import DiscretizationGapHook
 from .one_hot import evaluate
+from .regularizers import EntropyTerm, LogSumExpTerm
 from .rescore import Candidate, rescore
 from .search_ema import SearchEMA
-from .terms import ArchTerm, CostTerm
+from .terms import ArchTerm

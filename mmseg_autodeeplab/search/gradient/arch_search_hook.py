@@ -120,6 +120,9 @@ class ArchSearchHook(Hook):
         """Take the architecture step; log and write at the intervals."""
         if runner.iter >= self.begin:
             batch, arch_step = next(self.stream), self.arch_step
+            updates = runner.max_iters - self.begin
+            for term in self.terms:
+                term.progress = (runner.iter - self.begin) / updates
             losses = arch_step.step(batch)
             for guard in finite_loss_hooks(runner):
                 guard.check(runner, 'architecture', losses, batch)

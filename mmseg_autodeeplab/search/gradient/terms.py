@@ -1,20 +1,17 @@
-"""What joins the loss of the architecture: registered objects."""
+"""What joins the loss of the architecture: the base, and how it is built."""
 
 import inspect
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any, Optional
 
 import numpy as np
-import torch
 from mmseg.registry import TASK_UTILS
 from torch import Tensor, nn
 
 from ... import arch
 from ...compat.registry import is_a, resolve
 from ...errors import UserError
-from ...models.layers import masked_softmax
 
 
 class ArchTerm:
@@ -29,10 +26,14 @@ class ArchTerm:
         name (str): Of the addend in the log; it has ``loss`` in it, as all
             losses of MMEngine have. No two terms of a search share it.
         backbone (nn.Module, optional): The supernet, from ``prepare`` on.
+        progress (float): Where the updates of the architecture stand, which
+            ``ArchSearchHook`` tells before each: 0 at its ``begin``, 1 at
+            the end of the search. 1 where nobody tells.
     """
 
     name = ''
     backbone: Optional[nn.Module] = None
+    progress = 1.0
 
     def prepare(self, alphas: Tensor, betas: Tensor) -> None:
         """Make ready, once, for parameters of these shapes and device."""
@@ -50,109 +51,28 @@ class ArchTerm:
         return {}
 
 
-def _is_positive(value, kinds=int):
-    is_number = isinstance(value, kinds) and not isinstance(value, bool)
-    return is_number and 0 < value < math.inf
+def is_number(value: Any, kinds: Any = (int, float)) -> bool:
+    """Whether a value is a finite number of these kinds, and no boolean."""
+    of_kind = isinstance(value, kinds) and not isinstance(value, bool)
+    return of_kind and abs(value) < math.inf
 
 
-def _is_size(value):
-    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
-    return is_pair and all(map(_is_positive, value))
+def check_arguments(
+    term: ArchTerm,
+    allowed: dict[str, tuple[Callable[[Any], bool], str]],
+    values: dict,
+) -> None:
+    """Raise a :class:`UserError` at the first value that is not allowed.
 
-
-NUMBER = partial(_is_positive, kinds=(int, float)), 'a positive number'
-INTEGER = _is_positive, 'a positive integer'
-QUANTITIES = ' or '.join(map(repr, arch.QUANTITIES))
-# What the arguments of a CostTerm may be, and how an error says so.
-ALLOWED = dict(
-    target=NUMBER,
-    weight=NUMBER,
-    quantity=(arch.QUANTITIES.__contains__, QUANTITIES),
-    shape=(_is_size, 'the height and width of an image'),
-    filter_multiplier=INTEGER,
-    stem_channels=INTEGER,
-    in_channels=(lambda n: n is None or _is_positive(n), INTEGER[1]),
-)
-
-
-@TASK_UTILS.register_module()
-class CostTerm(ArchTerm):
-    """Hold the search at a cost: ``weight * log(expected / target) ** 2``.
-
-    Expected is the cost of the derived network's backbone, without the head,
-    under alphas and betas: :func:`mmseg_autodeeplab.arch.expected_cost`.
-    ``architecture.json`` tells what the decoded one costs, ``decoded_cost``.
-
-    Args:
-        target (float): In multiply-adds or parameters.
-        weight (float): Of the term.
-        quantity (str): ``'multiply_adds'`` or ``'parameters'``.
-        shape (Sequence[int]): Height and width of the image, in pixels.
-        filter_multiplier, stem_channels (int): Of the derived network.
-        in_channels (int, optional): Of the image; by default the supernet's.
+    ``allowed`` has what tells, by the argument's name, and what it must be.
     """
-
-    name = 'arch_cost_loss'
-
-    def __init__(
-        self,
-        target: float,
-        weight: float = 0.1,
-        quantity: str = 'multiply_adds',
-        shape: Sequence[int] = (1025, 2049),
-        filter_multiplier: int = 20,
-        stem_channels: int = 64,
-        in_channels: Optional[int] = None,
-    ) -> None:
-        self._counted = dict(
-            quantity=quantity,
-            shape=shape,
-            filter_multiplier=filter_multiplier,
-            stem_channels=stem_channels,
-            in_channels=in_channels,
-        )
-        values = dict(self._counted, target=target, weight=weight)
-        for key, (is_allowed, words) in ALLOWED.items():
-            if not is_allowed(values[key]):
-                raise UserError(
-                    f'CostTerm.{key} is {values[key]!r}, but must be {words}.'
-                )
-        self.target = target
-        self.weight = weight
-
-    def prepare(self, alphas: Tensor, betas: Tensor) -> None:
-        """Count everything once."""
-        size = arch.num_blocks_of(len(alphas)), len(betas)
-        counted = dict(self._counted)
-        if counted['in_channels'] is None:
-            counted['in_channels'] = getattr(self.backbone, 'in_channels', 3)
-        self._tables = arch.cost_tables(*size, **counted)
-        like = dict(dtype=betas.dtype, device=betas.device)
-        self._tensors = arch.CostTables(
-            *(torch.as_tensor(table, **like) for table in self._tables)
-        )
-        self._transitions = torch.as_tensor(
-            arch.transition_mask(len(betas)), device=betas.device
-        )
-
-    def __call__(self, alphas: Tensor, betas: Tensor) -> Tensor:
-        """The term for parameters, before the softmax."""
-        alphas = alphas.softmax(-1)
-        betas = masked_softmax(betas, self._transitions)
-        expected = arch.expected_cost(self._tensors, alphas, betas, torch)
-        return self.weight * (expected / self.target).log().square()
-
-    def measures(self, alphas: np.ndarray, betas: np.ndarray) -> dict:
-        """The expected cost."""
-        alphas = arch.alpha_probabilities(alphas)
-        betas = arch.beta_probabilities(betas)
-        cost = arch.expected_cost(self._tables, alphas, betas)
-        return dict(expected_cost=float(cost))
-
-    def measures_of(self, architecture: arch.Architecture) -> dict:
-        """The cost of one architecture."""
-        cost = arch.expected_cost(self._tables, *arch.one_hot(architecture))
-        return dict(decoded_cost=round(cost))
+    for name, value in values.items():
+        is_allowed, words = allowed[name]
+        if not is_allowed(value):
+            raise UserError(
+                f'{type(term).__name__}.{name} is {value!r}, but must be '
+                f'{words}.'
+            )
 
 
 def build_terms(terms: Any, cost: Any = None) -> list[ArchTerm]:
