@@ -1,34 +1,22 @@
 """From the config of a search to the config that retrains what it found."""
 
-import contextlib
 import copy
-import inspect
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
-from mmengine.logging import MMLogger
-from mmengine.optim import AmpOptimWrapper, build_optim_wrapper
-from mmseg.registry import (
-    DATA_SAMPLERS,
-    DATASETS,
-    HOOKS,
-    MODELS,
-    OPTIM_WRAPPERS,
-    PARAM_SCHEDULERS,
-)
+from mmseg.registry import DATA_SAMPLERS, HOOKS, MODELS
 
 from ..arch import (
-    RATES,
     Architecture,
     AutoDeepLabArchitecture,
     DPCArchitecture,
 )
 from ..compat.registry import is_a, named, resolve
 from ..datasets import SplitInfiniteSampler, uncheck_pipelines
-from ..engine import check_ends, loop_class
 from ..errors import UserError, one_line
 from ..models import AutoDeepLab, AutoDeepLabHead, DPCHead
+from .retrain_check import complete_and_check, complete_model, sentence
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Where configs and tools are: in the checkout, or as installed.
@@ -95,11 +83,11 @@ def _retrain_config(search, architecture):
         place_architecture(cfg.model, architecture)
     else:
         cfg, left_out = _from_supernet(search, architecture)
-    with _sentence('retrain cannot be merged over the rest'):
+    with sentence('retrain cannot be merged over the rest'):
         cfg = _merged(cfg, search.get('retrain') or {})
         _complete_evaluation(cfg)
     uncheck_pipelines(list(cfg.values()))
-    _complete_and_check(cfg)
+    complete_and_check(cfg)
     return cfg, left_out
 
 
@@ -123,7 +111,7 @@ def place_architecture(model: Config, architecture: Architecture) -> None:
         usual = _base('models', 'autodeeplab').model.decode_head.dilations
         if list(head.get('dilations', ())) == list(usual):
             del head['dilations']
-        _complete_model(model)
+        complete_model(model)
 
 
 def _from_supernet(search, architecture):
@@ -258,89 +246,3 @@ def _renamed(value, old, new):
     if isinstance(value, (list, tuple)):
         return type(value)(_renamed(inner, old, new) for inner in value)
     return value
-
-
-def _complete_and_check(cfg):
-    """Build what needs no data, and see that the rest takes its arguments."""
-    with _sentence('model cannot be built'):
-        model = _complete_model(cfg.model)
-    with _sentence('optim_wrapper cannot be built'):
-        wrapper = _build_optim_wrapper(model, cfg.optim_wrapper)
-    with _sentence('param_scheduler cannot be built'):
-        schedulers = cfg.get('param_scheduler') or []
-        if isinstance(schedulers, dict):
-            schedulers = [schedulers]
-        for scheduler in copy.deepcopy(schedulers):
-            given = dict(optimizer=wrapper, epoch_length=1)
-            PARAM_SCHEDULERS.build(scheduler, default_args=given)
-    for part, others in dict(train=2, val=3, test=3).items():
-        if part != 'train' and cfg[f'{part}_dataloader'] is None:
-            continue
-        with _sentence(f'{part}_dataloader cannot be built'):
-            dataset = cfg[f'{part}_dataloader'].dataset
-            _bind(resolve(DATASETS, dataset.type), dataset, 'type')
-        with _sentence(f'{part}_cfg cannot be built'):
-            # After the runner, the loader and the evaluator.
-            _bind_loop(part, cfg[f'{part}_cfg'], [None] * others)
-    with _sentence('a loop would not end'):
-        check_ends(cfg, 'train', 'val', 'test')
-    with _sentence('a hook cannot be built'):
-        hooks = cfg.get('default_hooks', {}).values()
-        for hook in [*hooks, *(cfg.get('custom_hooks') or [])]:
-            if hook is not None:  # One that is switched off.
-                _bind(resolve(HOOKS, hook['type']), hook, 'type', 'priority')
-
-
-def _complete_model(cfg):
-    """Fill in what follows from the path, and see that it can be built."""
-    backbone = MODELS.build(copy.deepcopy(cfg.backbone))
-    head = cfg.decode_head
-    is_ours = is_a(MODELS, head, AutoDeepLabHead)
-    if is_ours and isinstance(backbone, AutoDeepLab):
-        head.setdefault('in_channels', list(backbone.out_channels))
-        # 12, 24, 36 at stride 8.
-        rate = 96 // RATES[backbone.arch.stages[-1].level]
-        head.setdefault('dilations', [rate, 2 * rate, 3 * rate])
-    return MODELS.build(copy.deepcopy(cfg))
-
-
-def _build_optim_wrapper(model, cfg):
-    """Without mixed precision, which asks for a GPU here and now."""
-    if is_a(OPTIM_WRAPPERS, cfg, AmpOptimWrapper):
-        keys = inspect.signature(AmpOptimWrapper).parameters
-        cfg = {k: v for k, v in cfg.items() if k not in ('type', *keys)}
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel('WARNING')  # It tells the settings of all parameters.
-    try:
-        return build_optim_wrapper(model, cfg)
-    finally:
-        logger.setLevel(level)
-
-
-def _bind_loop(part, cfg, others):
-    kind = loop_class(part, cfg)
-    _bind(kind, cfg, 'type' if 'type' in cfg else 'by_epoch', others=others)
-
-
-def _bind(kind, cfg, *own, others=()):
-    """See that a class takes arguments, but for what is the runner's own."""
-    if kind is None:
-        raise KeyError(f'{cfg.get("type")} is not registered')
-    own = (*own, '_scope_')
-    arguments = {key: value for key, value in cfg.items() if key not in own}
-    inspect.signature(kind).bind(*others, **arguments)
-
-
-@contextlib.contextmanager
-def _sentence(what):
-    try:
-        yield
-    except Exception as error:  # A model, a loop: anyone's code.
-        ours = isinstance(error, UserError)
-        reason = str(error).rstrip('.') if ours else one_line(error)
-        raise UserError(
-            f'the search config gives no config to retrain, since {what} '
-            f'({reason}): mend its `retrain`, where a dict with '
-            f'{REPLACE}=True replaces what it would be merged over'
-        ) from error
