@@ -10,7 +10,7 @@ import torch
 from mmengine.runner import Runner
 from small_search import search_config
 
-from mmseg_autodeeplab.arch import decode
+from mmseg_autodeeplab.arch import decode, disagreement
 from mmseg_autodeeplab.search.history import count_changes, read_history
 from mmseg_autodeeplab.search.results import read_search
 from mmseg_autodeeplab.visualization import (
@@ -25,13 +25,14 @@ pytestmark = pytest.mark.run
 IMAGES = ('search_alphas', 'search_betas', 'search_cell', 'search_path')
 
 
-def shown_config(folder, max_iters=3, interval=2):
+def shown_config(folder, max_iters=3, interval=2, lr=1.0, **hook):
     cfg = search_config(
         folder,
         max_iters,
         interval=interval,
         # Enough for other choices in every step.
-        optimizer=dict(type='Adam', lr=1.0),
+        optimizer=dict(type='Adam', lr=lr),
+        **hook,
     )
     # Draws random numbers in every iteration.
     cfg.model.decode_head.dropout_ratio = 0.5
@@ -55,9 +56,11 @@ def arrays(runner):
     return [p.numpy() for p in runner.model.backbone.arch_parameters()]
 
 
-def test_what_is_shown(tmp_path, monkeypatch):
+# At the lower rate, the two scores disagree.
+@pytest.mark.parametrize('score, lr', [('probability', 1.0), ('lift', 0.03)])
+def test_what_is_shown(tmp_path, monkeypatch, score, lr):
     added = []
-    runner = Runner.from_cfg(shown_config(tmp_path))
+    runner = Runner.from_cfg(shown_config(tmp_path, lr=lr, score=score))
     monkeypatch.setattr(
         runner.visualizer,
         'add_image',
@@ -69,7 +72,8 @@ def test_what_is_shown(tmp_path, monkeypatch):
     ]
     # The last ones are of the trained parameters, after the last step.
     _, betas = arrays(runner)
-    assert (added[-3][1] == as_image(draw_betas(betas))).all()
+    assert bool(disagreement(betas)) == (score == 'lift')
+    assert (added[-3][1] == as_image(draw_betas(betas, score))).all()
     scalars = os.path.join(
         runner.work_dir, runner.timestamp, 'vis_data', 'scalars.json'
     )
@@ -82,7 +86,7 @@ def test_what_is_shown(tmp_path, monkeypatch):
     }
     # ArchSearchHook has written at the same times.
     found = [
-        (iteration, decode(alphas, betas))
+        (iteration, decode(alphas, betas, score))
         for iteration, alphas, betas, _ in read_history(runner.work_dir)
     ]
     assert changes == {
