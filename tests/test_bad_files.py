@@ -265,7 +265,7 @@ def decode_file(checkpoint, content):
     """Decode it, if it is that of a search, and see that it is right."""
     checkpoint.write_bytes(content)
     with refused_at_most(checkpoint.parent):
-        architecture, cfg = read_architecture(str(checkpoint))
+        architecture, cfg, _ = read_architecture(str(checkpoint))
         weights = torch.load(io.BytesIO(content), weights_only=False)[
             'state_dict'
         ]

@@ -95,19 +95,22 @@ class AutoDeepLabArchitecture(Architecture):
         blocks = '; '.join(f'{b}: {pair}' for b, pair in enumerate(pairs, 2))
         return f'path {"-".join(map(str, self.path))}\ncell {blocks}'
 
-    def signs_of_collapse(self) -> list[str]:
+    def signs_of_collapse(
+        self, cell: bool = True, path: bool = True
+    ) -> list[str]:
         """Say in what it is degenerate, as a search by gradient may end.
 
-        Skip connections train fastest while the weights are poor.
+        Skip connections train fastest while the weights are poor. What has
+        not been chosen yet, ``cell`` or ``path``, is no sign.
         """
         kinds = [PRIMITIVES[c.op].kind for block in self.cell for c in block]
         skips = kinds.count('skip')
         signs = []
-        if 2 * skips > len(kinds):
+        if cell and 2 * skips > len(kinds):
             signs.append(
                 f'{skips} of {len(kinds)} connections are skip_connect'
             )
-        if len(set(self.path)) == 1:
+        if path and len(set(self.path)) == 1:
             signs.append(f'all layers are at stride {self.path[0]}')
         return signs
 

@@ -91,7 +91,9 @@ class DPCArchitecture(Architecture):
             for i, branch in enumerate(self.branches)
         )
 
-    def signs_of_collapse(self) -> list[str]:
+    def signs_of_collapse(
+        self, cell: bool = True, path: bool = True
+    ) -> list[str]:
         """None: a black-box search trains every cell alone."""
         return []
 

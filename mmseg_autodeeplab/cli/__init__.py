@@ -21,4 +21,5 @@ from .data import check_data, check_loading
 from .errors import user_errors
 from .folders import link_folder
 from .model import check_channels, check_losses
+from .supernet import open_supernet
 from .work_dir import check_work_dir, open_work_dir

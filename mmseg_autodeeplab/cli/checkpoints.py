@@ -10,10 +10,11 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from ..arch import Architecture, decode
+from ..arch import Architecture, decode, disagreement
 from ..errors import UserError, one_line
 from ..search import config_text
 from ..search.blackbox import CONFIG_FILE, read_results
+from ..search.results import search_score
 from .configs import read_config
 
 # What every search has.
@@ -186,19 +187,21 @@ def resume_latest(cfg: Config) -> tuple[dict, list[str]]:
 
 
 def read_architecture(
-    file: str, config: Optional[str] = None
-) -> tuple[Architecture, Optional[Config]]:
+    file: str, config: Optional[str] = None, score: Optional[str] = None
+) -> tuple[Architecture, Optional[Config], str]:
     """Read an ``architecture.json``, or decode a checkpoint of a search.
 
     Returned with it is the config of a search: the file ``config``, which is
-    run, or that of the checkpoint, which is read and never run.
+    run, or that of the checkpoint, which is read and never run. Last comes
+    what the two scores of a path disagree on, if they do. ``score`` is that
+    of the search by default.
     """
     search = None
     if config:
         search = read_config(config)
         _check_search(search, f'the config {config}')
     if file.endswith('.json'):
-        return Architecture.load(file), search
+        return Architecture.load(file), search, ''
     checkpoint = read_checkpoint(file)
     try:
         alphas, betas = (
@@ -223,13 +226,15 @@ def read_architecture(
             'with by --config, if you trust it'
         ) from error
     try:
-        architecture = decode(alphas, betas)
+        score = score or search_score(search)
+        architecture = decode(alphas, betas, score)
     except ValueError as error:
         raise UserError(f'{file}: {error}') from error
     now = datetime.datetime.now().isoformat(timespec='seconds')
-    return architecture.with_provenance(
-        checkpoint=Path(file).name, iteration=iteration, date=now
-    ), search
+    architecture = architecture.with_provenance(
+        checkpoint=Path(file).name, iteration=iteration, date=now, score=score
+    )
+    return architecture, search, disagreement(betas)
 
 
 def read_study(

@@ -23,11 +23,6 @@ class Record(NamedTuple):
     betas: np.ndarray  # (L, 4, 3)
     notes: dict  # all else
 
-    @property
-    def architecture(self) -> AutoDeepLabArchitecture:
-        """What they decode to."""
-        return decode(self.alphas, self.betas)
-
 
 def append_record(
     work_dir: str,

@@ -9,7 +9,15 @@ from typing import Any, NamedTuple, Optional
 from mmengine.config import Config
 from mmseg.registry import HOOKS
 
-from ..arch import Architecture, cost_tables, expected_cost, one_hot
+from ..arch import (
+    SCORES,
+    Architecture,
+    check_score,
+    cost_tables,
+    decode,
+    expected_cost,
+    one_hot,
+)
 from ..compat.registry import is_a, known_types_only
 from ..errors import UserError
 from ..models.complexity import image_channels
@@ -19,12 +27,18 @@ from .gradient import ArchSearchHook
 
 # What is shown, by the names in the log and in the legend.
 LOSSES = dict(loss='weights, part A', arch_loss='architecture, part B')
+GAP = {
+    key: {f'gap/relaxed_{key}': 'relaxed', f'gap/one_hot_{key}': 'one-hot'}
+    for key in ('loss', 'mIoU')
+}
 ENTROPIES = dict(alpha_entropy='alphas', beta_entropy='betas')
 COST = dict(expected_cost='see the cost term above')
 CHANGES = dict(changed_connections='connections', changed_layers='layers')
 CURVES = (
     ('Losses', 'loss', LOSSES),
     ('Validation', 'mIoU (%)', dict(mIoU='mIoU')),
+    ('Gap of the decode, part B: loss', 'loss', GAP['loss']),
+    ('Gap of the decode, part B: mIoU', 'mIoU (%)', GAP['mIoU']),
     ('Entropies', 'nats', ENTROPIES),
     ('Expected cost', 'multiply-adds or parameters', COST),
     ('Choices changed since the time before', 'count', CHANGES),
@@ -39,6 +53,7 @@ class Search(NamedTuple):
     work_dir: str
     config: Config  # of the last run; of any form but for its hook
     hook: dict  # the config of the ArchSearchHook
+    score: str  # of a path, by which all is decoded here
     runs: list[str]  # their names, from first to last
     scalars: list[dict]  # lines of the log, each with its `step`
     records: list[history.Record]
@@ -61,6 +76,15 @@ def search_hook_config(cfg: Config) -> Optional[dict]:
         value = list(value.values()) if isinstance(value, dict) else value
         hooks += value if isinstance(value, (list, tuple)) else []
     return next((h for h in hooks if is_a(HOOKS, h, ArchSearchHook)), None)
+
+
+def search_score(cfg: Config) -> str:
+    """The score of a path that the ``ArchSearchHook`` of a config decodes by.
+
+    A UserError where it is none.
+    """
+    hook = search_hook_config(cfg) or {}
+    return check_score(hook.get('score', SCORES[0]), 'ArchSearchHook.score')
 
 
 @known_types_only()
@@ -108,9 +132,13 @@ def read_search(work_dir: str) -> Search:
         begin = lines[0]['step'] if lines else math.inf
         scalars = [line for line in scalars if line['step'] < begin] + lines
 
+    config, hook = list(configs.values())[-1]
+    score = SCORES[0]
+    with noting():
+        score = search_score(config)
     with noting():
         records = history.read_history(work_dir)
-    decoded = [record.architecture for record in records]
+    decoded = [decode(r.alphas, r.betas, score) for r in records]
     counts = map(history.count_changes, decoded, decoded[1:])
     changes = [
         dict(zip(CHANGES, pair), step=record.iteration)
@@ -124,7 +152,9 @@ def read_search(work_dir: str) -> Search:
     checkpoints = filter(osp.isfile, glob.glob(pattern))
     return Search(
         work_dir,
-        *list(configs.values())[-1],
+        config,
+        hook,
+        score,
         [osp.basename(osp.dirname(folder)) for folder in configs],
         scalars,
         records,
@@ -163,6 +193,7 @@ def settings(search: Search) -> dict[str, str]:
         'Architecture updated from iteration': search.hook.get('begin', 0),
         **{key: look_up(search.config, at) for key, at in places.items()},
         'Optimizer of the architecture': search.hook.get('optimizer'),
+        'Score of a path': search.score,
         'Cost term': search.hook.get('cost'),
         'Terms of the loss': search.hook.get('terms'),
         'Runs': ', '.join(search.runs),

@@ -52,12 +52,15 @@ def alpha_map(alphas: np.ndarray) -> HeatMap:
     return HeatMap(rows, columns, values, chosen)
 
 
-def beta_map(betas: np.ndarray) -> HeatMap:
-    """Transitions between downsample rates by layers, counted from 1."""
+def beta_map(betas: np.ndarray, score: str = 'probability') -> HeatMap:
+    """Transitions between downsample rates by layers, counted from 1.
+
+    Chosen is the best path by a score, see :func:`transition_scores`.
+    """
     exists = transition_mask(len(betas))
     values = np.where(exists, beta_probabilities(betas), np.nan)
     chosen = np.zeros(values.shape, dtype=bool)
-    levels = [RATES.index(rate) for rate in decode_path(betas)]
+    levels = [RATES.index(rate) for rate in decode_path(betas, score)]
     for layer, (source, level) in enumerate(zip([0, *levels], levels)):
         chosen[layer, source, DIRECTIONS.index(level - source)] = True
     pairs = np.argwhere(exists.any(0))
@@ -75,13 +78,13 @@ def draw_alphas(alphas: np.ndarray) -> Figure:
     return _draw(alpha_map(alphas), 'primitive', width=0.7)
 
 
-def draw_betas(betas: np.ndarray) -> Figure:
-    """Draw the softmaxed betas; the decoded path is framed.
+def draw_betas(betas: np.ndarray, score: str = 'probability') -> Figure:
+    """Draw the softmaxed betas; the path decoded by the score is framed.
 
     Rows name the downsample rates of the source and of the target. What does
     not exist is blank.
     """
-    return _draw(beta_map(betas), 'layer', width=0.4)
+    return _draw(beta_map(betas, score), 'layer', width=0.4)
 
 
 def _draw(table, column_name, width):

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.ticker import MaxNLocator
 
+from ..arch import disagreement
 from ..errors import one_line
 from ..files import to_json
 from ..search.results import (
@@ -35,7 +36,6 @@ COLORS = [
     (to_hex(shade), '#fff' if i >= 38 else '#111')
     for i, shade in enumerate(SHADES)
 ]
-MAPS = dict(alphas=alpha_map, betas=beta_map)
 TITLES = dict(
     alphas='Alphas: the primitives of each edge of the cell, in %',
     betas='Betas: transitions between downsample rates, by layer, in %',
@@ -50,8 +50,11 @@ def render_report(search: Search) -> str:
     maps, tables = {}, []
     if records:
         shown = f'At iteration <span id="shown">{iterations[-1]}</span>.'
-        for name, map_of in MAPS.items():
-            history = [map_of(getattr(record, name)) for record in records]
+        history_of = dict(
+            alphas=[alpha_map(record.alphas) for record in records],
+            betas=[beta_map(record.betas, search.score) for record in records],
+        )
+        for name, history in history_of.items():
             maps[name] = _over_time(history)
             tables.append(_table(name, history[-1], maps[name]))
     data = dict(iterations=iterations, shades=COLORS, maps=maps)
@@ -224,7 +227,9 @@ def _architecture(search):
         return '<p>Nothing is decoded yet.</p>'
     when = ''
     if search.records:
-        when = f'<p>After {int(search.records[-1].iteration)} iterations.</p>'
+        last = search.records[-1]
+        note = disagreement(last.betas)
+        when = f'<p>After {int(last.iteration)} iterations. {note}</p>'
     pictures = ''.join(
         wide(name, inline(render(draw(architecture), 'svg').decode(), name))
         for name, draw in (('cell', draw_cell), ('path', draw_path))

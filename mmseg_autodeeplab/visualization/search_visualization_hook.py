@@ -5,7 +5,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from ..arch import SCORES
 from ..engine import bare_model
+from ..search.gradient import ArchSearchHook, architecture_of
 from ..search.history import count_changes
 from .drawing import as_image, draw_cell, draw_path
 from .heat_map import draw_alphas, draw_betas
@@ -35,8 +37,11 @@ class SearchVisualizationHook(Hook):
 
     @master_only
     def before_train(self, runner: Runner) -> None:
-        """Remember where the run begins."""
-        self._before = bare_model(runner).backbone.architecture()
+        """Remember where the run begins, and what decodes its path."""
+        searches = (h for h in runner.hooks if isinstance(h, ArchSearchHook))
+        self._score = next((h.score for h in searches), SCORES[0])
+        backbone = bare_model(runner).backbone
+        self._before = architecture_of(backbone, self._score)
 
     @master_only
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
@@ -52,7 +57,7 @@ class SearchVisualizationHook(Hook):
             p.detach().float().cpu().numpy()
             for p in backbone.arch_parameters()
         )
-        architecture = backbone.architecture()
+        architecture = architecture_of(backbone, self._score)
         connections, layers = count_changes(self._before, architecture)
         self._before = architecture
         runner.visualizer.add_scalars(
@@ -61,7 +66,7 @@ class SearchVisualizationHook(Hook):
         )
         for name, figure in dict(
             alphas=draw_alphas(alphas),
-            betas=draw_betas(betas),
+            betas=draw_betas(betas, self._score),
             cell=draw_cell(architecture),
             path=draw_path(architecture),
         ).items():

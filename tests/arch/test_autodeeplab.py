@@ -88,5 +88,12 @@ def test_one_scale_for_all_layers(rate):
     assert not mixed.signs_of_collapse()
 
 
+def test_what_is_not_chosen_yet_is_no_sign():
+    found = architecture(SKIP, SKIP, path=[4, 4])
+    skips, layers = found.signs_of_collapse()
+    assert found.signs_of_collapse(path=False) == [skips]
+    assert found.signs_of_collapse(cell=False) == [layers]
+
+
 def test_the_published_architecture_has_no_sign():
     assert get_architecture('autodeeplab').signs_of_collapse() == []

@@ -11,6 +11,7 @@ from mmseg_autodeeplab.arch import (
     SCORES,
     alpha_entropy,
     alpha_probabilities,
+    are_sharp,
     best_cells,
     best_paths,
     beta_entropy,
@@ -19,6 +20,7 @@ from mmseg_autodeeplab.arch import (
     decode,
     decode_cell,
     decode_path,
+    disagreement,
     num_edges,
     path_score,
     transition_mask,
@@ -174,8 +176,43 @@ def test_the_most_probable_path_of_weak_betas_runs_along_the_border(
 
 
 def test_no_other_score_is_known():
-    with pytest.raises(ValueError, match="'bias'.*'probability', 'lift'"):
+    with pytest.raises(ValueError, match="'bias'.*'probability' or 'lift'"):
         decode_path(np.zeros((3, 4, 3)), 'bias')
+
+
+def test_where_the_two_scores_disagree():
+    """Of three steps, the first two are even; only the last one leans."""
+    betas = np.zeros((3, 4, 3))
+    betas[2, 1, 2] = np.log(2)  # 8 to 16: 1/2 instead of 1/3
+    assert disagreement(betas) == (
+        'The betas do not settle the path yet, since its two scores disagree: '
+        f'4-4-4 (log p {np.log(1 / 8):.3g}, lift 0) is the most probable, '
+        f'4-8-16 (log p {np.log(1 / 8):.3g}, lift {np.log(3 / 2):.3g}) has '
+        'the largest lift.'
+    )
+    betas[1, 0, 2] = 3
+    assert disagreement(betas) == ''
+
+
+def sharpened(count, probability, ways):
+    """Logits with that probability for one of so many ways."""
+    logits = np.zeros((count, ways))
+    logits[:, 0] = np.log(probability * (ways - 1) / (1 - probability))
+    return logits
+
+
+@pytest.mark.parametrize('probability, sharp', [(0.35, False), (0.41, True)])
+def test_alphas_that_have_begun_to_choose(probability, sharp):
+    alphas = sharpened(20, probability, 8)
+    assert are_sharp(alphas, np.zeros((12, 4, 3))) == (sharp, False)
+
+
+@pytest.mark.parametrize('gain, sharp', [(0.6, False), (1.0, True)])
+def test_betas_that_have_begun_to_choose(gain, sharp):
+    """Of two ways, exp(0.6) : 1 is 0.65 and exp(1) : 1 is 0.73."""
+    betas = np.zeros((4, 4, 3))
+    betas[:, :, 1] = gain
+    assert are_sharp(np.zeros((20, 8)), betas) == (False, sharp)
 
 
 def test_none_is_never_decoded_but_weakens_its_edge():

@@ -250,7 +250,10 @@ def test_architecture_parameters():
 
 def test_architecture_is_what_the_parameters_decode_to():
     net = supernet(6, 3)
-    assert net.architecture() == decode(net.alphas.numpy(), net.betas.numpy())
+    arrays = net.alphas.numpy(), net.betas.numpy()
+    assert net.architecture() == decode(*arrays)
+    assert net.architecture('lift') == decode(*arrays, 'lift')
+    assert net.architecture('lift') != net.architecture()
     net.alphas.data[0, 0] = float('nan')
     with pytest.raises(ValueError, match='not finite'):
         net.architecture()

@@ -274,6 +274,10 @@ def foreign_checkpoint(cfg):
             lambda cfg: cfg.train_dataloader.dataset.update(num_images=1),
             'leaves a part without an image',
         ),
+        (
+            lambda cfg: cfg.custom_hooks[0].update(score='bias'),
+            "ArchSearchHook.score is 'bias', but must be 'probability' or",
+        ),
         (foreign_backbone, 'found AutoDeepLab; use AutoDeepLabSupernet'),
         (foreign_checkpoint, "it has no entry 'arch_search'"),
     ],

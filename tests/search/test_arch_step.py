@@ -10,7 +10,11 @@ from small_search import batch, model_config, segmentor
 
 from mmseg_autodeeplab.cli.benchmark import random_batch
 from mmseg_autodeeplab.errors import UserError
-from mmseg_autodeeplab.search.gradient import ArchStep, CostTerm
+from mmseg_autodeeplab.search.gradient import (
+    ArchStep,
+    CostTerm,
+    architecture_of,
+)
 
 COST = dict(
     target=1e5,
@@ -217,3 +221,13 @@ def test_gradients_are_the_mean_of_all_processes(two_ranks):
         assert torch.equal(first, second)
         assert not torch.allclose(*alone, rtol=0.1)
         torch.testing.assert_close(first, sum(alone) / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_a_supernet_that_knows_the_default_score_alone():
+    class Own(torch.nn.Module):
+        def architecture(self):
+            return 'found'
+
+    assert architecture_of(Own(), 'probability') == 'found'
+    with pytest.raises(UserError, match='of Own takes no score; give it one'):
+        architecture_of(Own(), 'lift')

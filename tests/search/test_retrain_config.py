@@ -200,6 +200,7 @@ def test_hooks_of_a_search_are_known_by_their_class(search, name, ema):
     search.custom_hooks += [
         dict(type=ema, ema_type='SearchEMA'),
         dict(type='SearchVisualizationHook', interval=3),
+        dict(type='DiscretizationGapHook', interval=3),
         dict(type=EmptyCacheHook, priority='LOW'),
     ]
     search.default_hooks.pictures = dict(type='SearchVisualizationHook')

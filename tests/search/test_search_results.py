@@ -4,14 +4,15 @@ import json
 import math
 import os
 
+import numpy as np
 import pytest
 from mmengine.config import Config
 from search_files import parameters, write_run
 
-from mmseg_autodeeplab.arch import decode
+from mmseg_autodeeplab.arch import decode, disagreement
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.search.gradient import ArchSearchHook
-from mmseg_autodeeplab.search.history import count_changes
+from mmseg_autodeeplab.search.history import append_record, count_changes
 from mmseg_autodeeplab.search.results import (
     read_search,
     search_hook_config,
@@ -58,7 +59,7 @@ def test_torn_and_abandoned_lines(search_dir):
 def test_changes_are_those_of_the_history(search_dir):
     """They need no hook that draws."""
     search = read_search(str(search_dir))
-    first, second, third = (r.architecture for r in search.records)
+    first, second, third = (decode(r.alphas, r.betas) for r in search.records)
     changes = [count_changes(first, second), count_changes(second, third)]
     assert any(sum(pair) for pair in changes)
     for place, name in enumerate(('changed_connections', 'changed_layers')):
@@ -83,6 +84,48 @@ def test_changes_are_those_of_the_history(search_dir):
 def test_the_terms_are_among_the_settings(tmp_path, hook, name, text):
     write_run(tmp_path, '20260101_000000', [10], hook=hook)
     assert settings(read_search(str(tmp_path))).get(name) == text
+
+
+@pytest.mark.parametrize(
+    'hook,score,left_out',
+    [
+        (dict(), 'probability', []),
+        (dict(score='lift'), 'lift', []),
+        (
+            dict(score=['lift']),
+            'probability',
+            [
+                "ArchSearchHook.score is ['lift'], but must be 'probability' "
+                "or 'lift'."
+            ],
+        ),
+    ],
+)
+def test_all_is_decoded_by_the_score_of_the_search(
+    tmp_path, hook, score, left_out
+):
+    write_run(tmp_path, '20260101_000000', [10], hook=hook)
+    betas = np.zeros((2, 3, 4, 3))
+    betas[:, 2, 1, 2] = 0.5, 0.8  # 4-8-16 is better throughout by its lift
+    paths = dict(probability=[(4, 4, 4), (4, 8, 16)], lift=[(4, 8, 16)] * 2)
+    for i in range(2):
+        append_record(tmp_path, 10 * i, parameters(0)[0], betas[i])
+    search = read_search(str(tmp_path))
+    before, after = paths[score]
+    assert search.architecture.path == after
+    assert search.curve('changed_layers') == [
+        (10, sum(a != b for a, b in zip(before, after)))
+    ]
+    assert search.left_out == left_out
+    assert settings(search)['Score of a path'] == score
+    page = render_report(search)
+    framed = json.loads(page.split('id="data">')[1].split('</script>')[0])
+    framed = framed['maps']['betas']['chosen']
+    assert (framed[0] == framed[1]) == (score == 'lift')
+    # Only the first betas leave the path open.
+    assert 'do not settle' not in page
+    append_record(tmp_path, 20, parameters(0)[0], betas[0])
+    assert disagreement(betas[0]) in render_report(read_search(str(tmp_path)))
 
 
 FIRST, LAST = (f'2026010{n}_000000/vis_data' for n in (1, 2))
@@ -164,7 +207,7 @@ def test_records_are_of_one_search(search_dir, text, intact):
         f.write(text)
     search = read_search(str(search_dir))
     assert [record.iteration for record in search.records] == intact
-    assert search.architecture == search.records[-1].architecture
+    assert search.architecture == decode(*search.records[-1][1:3])
     assert 'id="alphas"' in render_report(search)
 
 

@@ -97,7 +97,7 @@ def test_it_decodes_what_enumeration_finds(tmp_path, num_layers, num_blocks):
         alphas = rng.randn(edges, 8).astype(np.float32)
         betas = (2 * rng.randn(num_layers, 4, 3)).astype(np.float32)
         file = checkpoint(tmp_path / 'iter_7.pth', alphas, betas)
-        found, cfg = read_architecture(str(file))
+        found, cfg, _ = read_architecture(str(file))
         assert found.path == best_path(betas)
         assert found.cell == best_cell(alphas)
         assert found.provenance['iteration'] == 7
@@ -113,6 +113,44 @@ def random_checkpoint(tmp_path, cfg=None, seed=0, num_layers=6):
         3 * rng.randn(num_layers, 4, 3),
         cfg,
     )
+
+
+@pytest.mark.parametrize(
+    'option, searched_by, expected',
+    [
+        (None, None, 'probability'),
+        (None, 'lift', 'lift'),
+        ('lift', None, 'lift'),
+        ('probability', 'lift', 'probability'),
+    ],
+)
+def test_a_path_by_the_score_of_the_search_or_of_the_option(
+    tmp_path, run_tool, capsys, option, searched_by, expected
+):
+    cfg = Config.fromfile(DEMO)
+    if searched_by:
+        cfg.custom_hooks[0].score = searched_by
+    betas = np.zeros((3, 4, 3))
+    betas[2, 1, 2] = 0.5
+    paths = dict(probability=(4, 4, 4), lift=(4, 8, 16))
+    file = checkpoint(tmp_path / 'iter_7.pth', np.eye(5, 8), betas, cfg)
+    run_tool('decode', file, *(['--score', option] if option else []))
+    found = Architecture.load(tmp_path / 'decoded' / 'architecture.json')
+    assert found.path == paths[expected]
+    assert found.provenance['score'] == expected
+    printed = capsys.readouterr().out
+    assert printed.count('\nThe betas do not settle the path yet') == 1
+    assert '4-4-4 (' in printed and '4-8-16 (' in printed
+    run_tool('decode', file, '--random', 1, '--force')
+    assert 'settle' not in capsys.readouterr().out
+
+
+def test_paths_are_scored_where_there_are_betas_alone(tmp_path, run_tool):
+    file = tmp_path / 'edited.json'
+    random_architecture(2, 6, 3).dump(file)
+    for where in (file, tmp_path):
+        with pytest.raises(SystemExit, match=f'lift of {where}, but must be'):
+            run_tool('decode', where, '--score', 'lift')
 
 
 def test_the_retrain_config_is_complete(tmp_path, run_tool, capsys):

@@ -53,6 +53,23 @@ def test_labels_and_frames_are_those_of_the_decoded_network(seed):
     ]
 
 
+def test_the_framed_path_is_that_of_the_score():
+    betas = np.zeros((3, 4, 3))
+    betas[2, 1, 2] = 0.5
+    for score, path in dict(
+        probability=['4 → 4', '4 → 4', '4 → 4'],
+        lift=['4 → 4', '4 → 8', '8 → 16'],
+    ).items():
+        table = beta_map(betas, score)
+        assert [table.rows[row] for _, row in np.argwhere(table.chosen.T)] == (
+            path
+        )
+        rectangles = draw_betas(betas, score).axes[0].patches
+        assert sorted(r.get_xy()[::-1] for r in rectangles) == sorted(
+            (row, column) for row, column in np.argwhere(table.chosen)
+        )
+
+
 def test_betas_stand_in_the_row_of_their_rates():
     _, betas = random_parameters(1, 5)
     table, expected = beta_map(betas), beta_probabilities(betas)

@@ -102,6 +102,26 @@ def test_numbers_of_the_page_are_those_of_the_logs(search_dir):
         assert framed == shown['chosen'][-1]
 
 
+def test_a_gap_is_shown_where_it_was_logged(search_dir):
+    assert 'one-hot' not in render_report(read_search(str(search_dir)))
+    file = search_dir / '20260102_000000' / 'vis_data' / 'scalars.json'
+    names = ('relaxed_loss', 'one_hot_loss', 'relaxed_mIoU', 'one_hot_mIoU')
+    for step in (55, 60):
+        line = {f'gap/{name}': step + i for i, name in enumerate(names)}
+        with open(file, 'a') as f:
+            f.write(f'\n{json.dumps(dict(line, step=step))}\n')
+    page = render_report(read_search(str(search_dir)))
+    for label, value in {
+        'loss: relaxed': 60,
+        'loss: one-hot': 61,
+        'mIoU: relaxed': 62,
+        'mIoU: one-hot': 63,
+    }.items():
+        row = f'Gap of the decode, part B: {label}</th><td>{value} (iteration'
+        assert row in page
+    assert page.count('</svg> one-hot</span>') == 2
+
+
 def test_curves_go_through_the_logged_points(search_dir):
     page = render_report(read_search(str(search_dir)))
     points = re.search(r'<polyline[^>]*points="([^"]*)"', page).group(1)

@@ -10,6 +10,7 @@ import torch
 from mmengine.runner import Runner
 from small_search import search_config
 
+from mmseg_autodeeplab.arch import decode
 from mmseg_autodeeplab.search.history import count_changes, read_history
 from mmseg_autodeeplab.search.results import read_search
 from mmseg_autodeeplab.visualization import (
@@ -80,10 +81,13 @@ def test_what_is_shown(tmp_path, monkeypatch):
         if 'changed_layers' in line
     }
     # ArchSearchHook has written at the same times.
-    records = read_history(runner.work_dir)
+    found = [
+        (iteration, decode(alphas, betas))
+        for iteration, alphas, betas, _ in read_history(runner.work_dir)
+    ]
     assert changes == {
-        after.iteration: count_changes(before.architecture, after.architecture)
-        for before, after in zip(records, records[1:])
+        iteration: count_changes(before, after)
+        for (_, before), (iteration, after) in zip(found, found[1:])
     }
     assert any(sum(pair) for pair in changes.values())
 

@@ -16,6 +16,7 @@ from ...arch import (
     incoming,
     levels_at,
     num_edges,
+    one_hot,
     transition_mask,
 )
 from ...errors import UserError
@@ -136,10 +137,34 @@ class AutoDeepLabSupernet(BaseModule):
         """What the architecture step of the search optimises."""
         return [self.alphas, self.betas]
 
-    def architecture(self) -> AutoDeepLabArchitecture:
-        """Decode the present alphas and betas; ValueError if not finite."""
-        return decode(
-            *(p.detach().float().cpu().numpy() for p in self.arch_parameters())
+    def architecture(
+        self, score: str = 'probability'
+    ) -> AutoDeepLabArchitecture:
+        """Decode the present alphas and betas; ValueError if not finite.
+
+        ``score``, of a path, is one of ``arch.SCORES``.
+        """
+        alphas, betas = (
+            p.detach().float().cpu().numpy() for p in self.arch_parameters()
+        )
+        return decode(alphas, betas, score)
+
+    def one_hot(
+        self, architecture: AutoDeepLabArchitecture
+    ) -> dict[str, Tensor]:
+        """Tensors, by their names here, that leave one architecture alone.
+
+        Under them the softmax of the alphas is exactly 1 at its operations
+        and at ``none`` on all other edges, and ``transitions`` has nothing
+        but the path. No softmax of betas could say so: a source off the path
+        would give its shares to others, where H^{l-2} is not zero.
+        """
+        alphas, betas = map(self.alphas.new_tensor, one_hot(architecture))
+        return dict(
+            # Finite, and as far below 0 as exp() of any precision needs.
+            alphas=alphas.log().clamp(min=-1e4),
+            betas=torch.zeros_like(betas),
+            transitions=betas > 0,
         )
 
     def normalized_betas(self) -> Tensor:

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import nn
 
+from ...arch import SCORES, are_sharp, check_score, disagreement
 from ...compat.runner import is_resuming
 from ...engine import (
     bare_model,
@@ -24,7 +25,7 @@ from ...errors import UserError
 from ...files import to_json
 from ..history import ARCHITECTURE_FILE, append_record
 from . import state
-from .arch_step import OPTIMIZER, ArchStep
+from .arch_step import OPTIMIZER, ArchStep, architecture_of
 from .search_ema import refuse_other_averages
 from .terms import build_terms
 
@@ -57,6 +58,9 @@ class ArchSearchHook(Hook):
         terms (Sequence[dict]): What joins the loss, such as
             ``dict(type='CostTerm', target=100e9)``; see :class:`ArchTerm`.
         cost (dict, optional): Arguments of a ``CostTerm``: its old spelling.
+        score (str): By which the path is decoded, for the log and the files:
+            ``'probability'``, the paper's, or ``'lift'``, which has no bias
+            towards the borders of the trellis. It does not change the search.
     """
 
     # Before EMA, logger, schedulers and checkpoints of the same iteration.
@@ -71,11 +75,13 @@ class ArchSearchHook(Hook):
         optimizer: dict = OPTIMIZER,
         terms: Sequence[dict] = (),
         cost: Optional[dict] = None,
+        score: str = SCORES[0],
     ) -> None:
         self.begin = begin
         self.interval = interval
         self.optimizer = optimizer
         self.terms = build_terms(terms, cost)
+        self.score = check_score(score, 'ArchSearchHook.score')
         self._resumed: Optional[dict] = None
         self._val_metrics: dict[str, Any] = {}
 
@@ -95,6 +101,7 @@ class ArchSearchHook(Hook):
         refuse_other_averages(runner)
         model = bare_model(runner)
         self.arch_step = self.build_step(model, runner.optim_wrapper)
+        architecture_of(self.arch_step.backbone, self.score)  # Or refuses.
         resumed = self._resumed or dict(position=0)
         self.stream = state.part_b_stream(runner, resumed['position'])
         if self._resumed:
@@ -158,7 +165,8 @@ class ArchSearchHook(Hook):
     @master_only
     def _snapshot(self, runner, iteration):
         self._remember(runner, iteration)
-        architecture = self.arch_step.backbone.architecture()
+        alphas, betas = self.arch_step.arrays()
+        architecture = architecture_of(self.arch_step.backbone, self.score)
         metrics = dict(self._val_metrics, **self.arch_step.measures())
         for term in self.terms:
             metrics.update(term.measures_of(architecture))
@@ -166,15 +174,18 @@ class ArchSearchHook(Hook):
             config=_config(runner),
             iteration=iteration,
             date=datetime.datetime.now().isoformat(timespec='seconds'),
+            score=self.score,
             metrics=metrics,
         )
         architecture.dump(osp.join(runner.work_dir, ARCHITECTURE_FILE))
-        runner.logger.info(
-            f'Architecture after {iteration} iterations:\n'
-            f'{architecture.describe()}'
-        )
-        signs = architecture.signs_of_collapse()
-        if signs and iteration > self.begin:
+        lines = [f'Architecture after {iteration} iterations:']
+        lines.append(architecture.describe())
+        learns = iteration > self.begin
+        if learns and (note := disagreement(betas)):
+            lines.append(note)
+        runner.logger.info('\n'.join(lines))
+        signs = architecture.signs_of_collapse(*are_sharp(alphas, betas))
+        if learns and signs:
             runner.logger.warning(
                 f'After {iteration} iterations, the search may be collapsing: '
                 f'{", and ".join(signs)}, with entropies of '

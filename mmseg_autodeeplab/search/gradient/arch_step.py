@@ -1,5 +1,6 @@
 """The step on the architecture: an object that needs no runner."""
 
+import inspect
 from collections.abc import Sequence
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from torch import Tensor, nn
 
-from ...arch import alpha_entropy, beta_entropy
+from ...arch import SCORES, Architecture, alpha_entropy, beta_entropy
 from ...errors import UserError
 from .terms import ArchTerm
 
@@ -156,6 +157,23 @@ def search_backbone(model: nn.Module) -> nn.Module:
                 'the hook out of custom_hooks.'
             )
     return backbone
+
+
+def architecture_of(backbone: nn.Module, score: str) -> Architecture:
+    """What a supernet decodes to by a score of a path.
+
+    One whose ``architecture()`` takes no score has the first of ``SCORES``;
+    another is refused as a :class:`UserError`.
+    """
+    if score == SCORES[0]:
+        return backbone.architecture()
+    if not inspect.signature(backbone.architecture).parameters:
+        raise UserError(
+            f'the score of a path is {score!r}, but architecture() of '
+            f'{type(backbone).__name__} takes no score; give it one, or take '
+            'score out of ArchSearchHook.'
+        )
+    return backbone.architecture(score)
 
 
 @contextmanager

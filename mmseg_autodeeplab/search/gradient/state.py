@@ -2,6 +2,7 @@
 
 import copy
 
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ...arch import PRIMITIVES, num_blocks_of
@@ -20,14 +21,24 @@ def part_b_stream(runner: Runner, position: int = 0) -> SampleStream:
     It begins behind ``position`` samples, counted over all processes. A
     training loader that does not sample part A is a :class:`UserError`.
     """
-    sampler = _part_a(runner)
-    cfg = copy.deepcopy(runner.cfg.train_dataloader)
+    cfg = copy.copy(runner.cfg.train_dataloader)
     # Built already; its list of images may be long.
-    cfg.dataset = sampler.dataset
-    cfg.sampler.part = 'B'
+    cfg.dataset = _part_a(runner).dataset
+    return stream_of_part_b(cfg, runner.seed, position)
+
+
+def stream_of_part_b(
+    cfg: Config, seed: int, position: int = 0
+) -> SampleStream:
+    """Part B by the config of a training loader, and the seed of a search.
+
+    The data set of the config may be built.
+    """
+    cfg = copy.copy(cfg)
+    cfg.sampler = dict(cfg.sampler, part='B')
     # Another seed: with the same one, parts of equal size would be walked
     # through in step.
-    loader = seeded_loader(cfg, part='B', seed=runner.seed + 1)
+    loader = seeded_loader(cfg, part='B', seed=seed + 1)
     return SampleStream(loader, position)
 
 
