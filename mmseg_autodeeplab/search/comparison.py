@@ -1,7 +1,8 @@
 """Statistics of searched networks against random ones: numpy alone."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Optional
 
 import numpy as np
 
@@ -93,3 +94,63 @@ def kendall_tau(pairs: np.ndarray) -> float:
     x, y = (np.sign(v[:, None] - v) for v in (x, y))
     scale = math.sqrt((x**2).sum() * (y**2).sum())
     return float((x * y).sum() / scale) if scale else math.nan
+
+
+def compare(
+    searched: np.ndarray,
+    random: np.ndarray,
+    candidates: Optional[float] = None,
+    losses: Optional[Mapping[str, Sequence]] = None,
+) -> dict:
+    """All statistics of a comparison, with their intervals.
+
+    Args:
+        searched (np.ndarray): Validation and test values, (N, 2), of searched
+            networks.
+        random (np.ndarray): Those of random ones, (M, 2).
+        candidates (float, optional): How many random networks are trained for
+            the cost of a searched one.
+        losses (Mapping, optional): Of the random networks, (M,), in one
+            supernet or another, by its name.
+
+    Returns:
+        dict: ``val`` and ``test``; ``equal_cost``, None where its cost is not
+        known; ``kendall_tau`` of falling losses and rising values.
+    """
+    parts = dict(val=0, test=1)
+    found = {}
+    for part, column in parts.items():
+        groups = searched[:, column], random[:, column]
+        found[part] = dict(
+            searched=groups[0].mean(),
+            random=groups[1].mean(),
+            improvement=improvement(*groups),
+            interval=bootstrap_interval(improvement, *groups),
+            share_beaten=share_beaten(*groups),
+        )
+    found['equal_cost'] = None
+    if candidates is not None:
+        tried = min(candidates, len(random))
+
+        def difference(searched, random):
+            return equal_cost(searched, random, tried)
+
+        groups = searched[:, 1], random
+        found['equal_cost'] = dict(
+            candidates=candidates,
+            tried=tried,
+            searched=groups[0].mean(),
+            random=best_of(random, tried),
+            improvement=difference(*groups),
+            interval=bootstrap_interval(difference, *groups),
+        )
+    found['kendall_tau'] = {}
+    for name, values in (losses or {}).items():
+        found['kendall_tau'][name] = {}
+        for part, column in parts.items():
+            pairs = np.stack([-np.asarray(values), random[:, column]], 1)
+            found['kendall_tau'][name][part] = dict(
+                tau=kendall_tau(pairs),
+                interval=bootstrap_interval(kendall_tau, pairs),
+            )
+    return found
