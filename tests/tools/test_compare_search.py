@@ -1,13 +1,20 @@
 """tools/analysis_tools/compare_search.py, from end to end, and its doors."""
 
+import argparse
+import importlib.util
 import json
 import os
+from pathlib import Path
 
 import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from small_search import search_config
 
 from mmseg_autodeeplab.arch import Architecture, AutoDeepLabSpace
+from mmseg_autodeeplab.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[2]
 TOOL = 'analysis_tools/compare_search'
 
 
@@ -43,6 +50,14 @@ def config(tmp_path):
     file = tmp_path / 'small.py'
     file.write_text(cfg.pretty_text)
     return file
+
+
+def load_tool():
+    file = ROOT / 'tools' / f'{TOOL}.py'
+    spec = importlib.util.spec_from_file_location('compare_search', file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def results(folder):
@@ -100,11 +115,8 @@ def test_it_compares_and_goes_on(config, tmp_path, run_tool, capsys):
     assert (work / 'comparison.svg').read_text().count('<svg') == 1
 
 
-def test_a_comparison_of_something_else_is_refused(
-    config, tmp_path, failure, monkeypatch
-):
+def test_a_comparison_of_something_else_is_refused(config, tmp_path, failure):
     work = tmp_path / 'compared'
-    monkeypatch.setenv('PATH', os.environ['PATH'])
     work.mkdir()
     settings = dict(config='a = 1\n', within=None, decode='')
     (work / 'settings.json').write_text(json.dumps(settings))
@@ -140,3 +152,30 @@ def test_mistakes(config, tmp_path, failure, options, sentence):
     work = tmp_path / 'compared'
     assert sentence in failure(TOOL, config, '--work-dir', work, *options)
     assert not work.exists()
+
+
+def test_random_networks_are_of_the_size_of_the_searched(config, monkeypatch):
+    module = load_tool()
+    search = Config.fromfile(config)
+    init_default_scope('mmseg')
+    args = argparse.Namespace(
+        config='c.py', work_dir=None, random=2, within=0.05
+    )
+    comparison = module.Comparison(args, search)
+    space = AutoDeepLabSpace(3, 1)
+    searched = dict(a=space.random(100))
+    size = comparison.multiply_adds(searched['a'])
+    drawn = comparison.draw(space, searched)
+    sizes = {
+        seed: comparison.multiply_adds(space.random(seed))
+        for seed in range(1 + int([*drawn][-1].split('_')[1]))
+    }
+    fits = [s for s, n in sizes.items() if 0.95 <= n / size <= 1.05]
+    assert drawn == {f'random_{s}': space.random(s) for s in fits}
+    # Without a share, the first ones.
+    args.within = None
+    assert [*comparison.draw(space, searched)] == ['random_0', 'random_1']
+    args.within, args.random = 0, 3
+    monkeypatch.setattr(module, 'MAX_DRAWS', 2)
+    with pytest.raises(UserError, match='^of 6 random architectures, . have'):
+        comparison.draw(space, searched)

@@ -316,8 +316,8 @@ class Comparison:
         took = [read(file, ['seconds'])['seconds'] for file in files]
         trained = [network['seconds'] for network in networks.values()]
         candidates = None
-        if known(took) and known(trained):
-            candidates = 1 + np.mean(known(took)) / np.mean(known(trained))
+        if (one := mean_of(took)) and (other := mean_of(trained)):
+            candidates = 1 + one / other
         values = self.values(networks)
         statistics = compare(*values.values(), candidates, losses)
         return networks, dict(statistics, search_seconds=took, losses=losses)
@@ -329,8 +329,10 @@ class Comparison:
         return dict(searched=table[:count], random=table[count:])
 
 
-def known(seconds):
-    return [value for value in seconds if value is not None]
+def mean_of(seconds):
+    """The mean of those that are known; None if none is."""
+    known = [value for value in seconds if value is not None]
+    return np.mean(known) if known else None
 
 
 def seeded(cfg, seed):
