@@ -82,7 +82,7 @@ def load(args):
 
 def start_workers(number):
     """Be the parent of as many workers, each the command for one."""
-    from mmseg_autodeeplab.search.blackbox.proxy import end_with_parent
+    from mmseg_autodeeplab.search.processes import end_with_parent
 
     gpus = os.environ.get('CUDA_VISIBLE_DEVICES', '')
     gpus = gpus.split(',') if gpus else range(torch.cuda.device_count())

@@ -76,7 +76,7 @@ def test_values_are_reported_and_the_last_returned(run, tmp_path):
             "print('fine'); raise MemoryError('CUDA out of\\nmemory')",
             'MemoryError: CUDA out of',
         ),
-        ('os.kill(os.getpid(), 9)', 'the training was ended by SIGKILL'),
+        ('os.kill(os.getpid(), 9)', 'the process was ended by SIGKILL'),
         ('sys.exit(3)', 'exit status 3'),
         ('', 'the training ended without a validation'),
         (
@@ -127,7 +127,7 @@ def test_a_killed_worker_takes_its_training_with_it():
 
 PARENT = """
 import subprocess, sys
-from mmseg_autodeeplab.search.blackbox.proxy import end_with_parent
+from mmseg_autodeeplab.search.processes import end_with_parent
 child = subprocess.Popen(
     [sys.executable, '-c', 'import time; time.sleep(600)'],
     start_new_session=True, preexec_fn=end_with_parent())

@@ -1,15 +1,8 @@
 """The proxy of a trial: a training in a process of its own."""
 
-import ctypes
 import glob
 import math
-import os
 import os.path as osp
-import re
-import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 from mmengine.config import Config
@@ -20,13 +13,12 @@ from ...errors import UserError
 from ...files import write_atomically
 from ..config_text import write_config
 from ..history import read_json_lines
-from ..retrain_config import ROOT, place_architecture
+from ..processes import ProcessFailed, run, tool
+from ..retrain_config import place_architecture
 
-POLL = 1.0  # seconds between two looks at a training
-PATIENCE = 10  # seconds that a process has to end
 OF_STAGE = ('top', 'cache_features')  # and no part of a config
 #: The training of a config, before its file and its options.
-TRAIN = (sys.executable, str(ROOT / 'tools' / 'train.py'))
+TRAIN = tool('train')
 
 
 class TrialFailed(Exception):
@@ -87,33 +79,18 @@ def train(
     # A config may come from a study, as data; its text must not be more.
     write_atomically(config, write_config(cfg, '# Of a trial.'))
     reported: dict[int, dict] = {}
-    with open(osp.join(folder, 'output.txt'), 'ab') as output:
-        begin = output.tell()
-        process = subprocess.Popen(
-            [*command, config, '--work-dir', folder, '--resume'],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            # Ctrl-C is for the worker, which decides.
-            start_new_session=True,
-            pass_fds=held,
-            preexec_fn=end_with_parent(),
-        )
+
+    def watch():
+        for step, values in sorted(_validations(folder).items()):
+            if step not in reported:
+                reported[step] = values
+                report(step, values)
+
+    options = [config, '--work-dir', folder, '--resume']
     try:
-        status = None
-        while status is None:
-            try:
-                status = process.wait(POLL)
-            except subprocess.TimeoutExpired:
-                pass
-            for step, values in sorted(_validations(folder).items()):
-                if step not in reported:
-                    reported[step] = values
-                    report(step, values)
-    finally:
-        end(process)
-    if status:
-        raise TrialFailed(_last_words(output.name, begin, status))
+        run([*command, *options], folder, watch, held)
+    except ProcessFailed as error:
+        raise TrialFailed(str(error)) from None
     if not reported:
         raise TrialFailed('the training ended without a validation')
     return reported[max(reported)]
@@ -138,32 +115,6 @@ def reward(values: Mapping, names: Sequence[str]) -> float:
     return math.prod(values[name] for name in names) ** (1 / len(names))
 
 
-def end_with_parent() -> Callable[[], None]:
-    """What a new process calls, so that Linux kills it with its parent."""
-    parent, prctl = os.getpid(), None
-    if sys.platform == 'linux':
-        prctl = ctypes.CDLL(None).prctl
-
-    def ask():
-        if prctl:
-            prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-            if os.getppid() != parent:
-                os._exit(1)
-
-    return ask
-
-
-def end(process: subprocess.Popen) -> None:
-    """Ask a process to end, and kill it where it does not."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def _validations(folder):
     """Values by iteration, of all runs that a training took."""
     found = {}
@@ -180,14 +131,3 @@ def _validations(folder):
                 line.pop('time', None), line.pop('data_time', None)
                 found[step] = line
     return found
-
-
-def _last_words(file, begin, status):
-    with open(file, encoding='utf-8', errors='replace') as f:
-        f.seek(begin)
-        lines = [line.strip() for line in f if line.strip()]
-    errors = [line for line in lines if re.match(r'[\w.]*Error\b', line)]
-    if status < 0 and not errors:
-        return f'the training was ended by {signal.Signals(-status).name}'
-    words = (errors or lines or [f'exit status {status}'])[-1]
-    return textwrap.shorten(words.removeprefix('Error: '), 300)

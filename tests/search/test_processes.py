@@ -1,0 +1,62 @@
+"""Processes that are run, watched and measured."""
+
+import sys
+
+import pytest
+
+from mmseg_autodeeplab.search.processes import (
+    ProcessFailed,
+    processor_time,
+    run,
+)
+
+BUSY = """
+import multiprocessing, time
+def work():
+    while time.process_time() < 0.4: pass
+work()
+child = multiprocessing.get_context('fork').Process(target=work)
+child.start(); child.join()
+"""
+
+
+def python(script):
+    return [sys.executable, '-c', script]
+
+
+@pytest.mark.run
+def test_time_is_that_of_processors_in_all_runs(tmp_path):
+    folder = str(tmp_path / 'new')
+    assert processor_time(folder) == 0
+    run(python('import time; time.sleep(1)'), folder)
+    assert 0 < (slept := processor_time(folder)) < 0.7
+    # With a process of its own, as workers of a loader are.
+    run(python(BUSY), folder)
+    assert slept + 0.75 < processor_time(folder) < slept + 5
+    with pytest.raises(ProcessFailed, match='^exit status 3$'):
+        run(python('raise SystemExit(3)'), folder)
+    assert processor_time(folder) > slept + 0.75
+
+
+@pytest.mark.run
+def test_what_ends_a_process_is_counted_too(tmp_path):
+    class Enough(Exception):
+        pass
+
+    def watch():
+        raise Enough
+
+    with pytest.raises(Enough):
+        run(python('while True: pass'), str(tmp_path), watch)
+    assert processor_time(str(tmp_path)) > 0.1
+
+
+def test_a_run_without_an_end_is_not_known(tmp_path):
+    file = tmp_path / 'processor_time.jsonl'
+    one = '{"begun": 1.0}\n{"seconds": 2.5}\n'
+    file.write_text(one + one)
+    assert processor_time(str(tmp_path)) == 5
+    file.write_text(one + '{"begun": 2.0}\n' + one)
+    assert processor_time(str(tmp_path)) is None
+    file.write_text(one + '{"begun": 2.0}\n{"sec')
+    assert processor_time(str(tmp_path)) is None
