@@ -262,8 +262,8 @@ def check(args, folder, url):
     print(f'undisturbed: {args.trials} trials in {seconds:.0f} s')
     restart = functools.partial(start, args.proxy, config, wild, url)
     workers = [restart() for _ in range(args.workers)]
-    # Between the start of a worker and a few trials.
-    pace = max(2 * seconds / args.trials, 8)
+    # Between the start of a worker and a trial.
+    pace = max(seconds / args.trials, 8)
     kills = kill_some(workers, restart, rng, args.kills // 2, pace)
     workers.append(restart())  # A late one joins.
     kills += kill_some(workers, restart, rng, args.kills - kills, pace)
