@@ -1,7 +1,6 @@
 """tools/analysis_tools/compare_search.py, from end to end, and its doors."""
 
 import argparse
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -12,6 +11,7 @@ from mmengine.registry import init_default_scope
 from small_search import search_config
 
 from mmseg_autodeeplab.arch import Architecture, AutoDeepLabSpace
+from mmseg_autodeeplab.cli.comparison import Comparison
 from mmseg_autodeeplab.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,14 +50,6 @@ def config(tmp_path):
     file = tmp_path / 'small.py'
     file.write_text(cfg.pretty_text)
     return file
-
-
-def load_tool():
-    file = ROOT / 'tools' / f'{TOOL}.py'
-    spec = importlib.util.spec_from_file_location('compare_search', file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def results(folder):
@@ -155,13 +147,12 @@ def test_mistakes(config, tmp_path, failure, options, sentence):
 
 
 def test_random_networks_are_of_the_size_of_the_searched(config, monkeypatch):
-    module = load_tool()
     search = Config.fromfile(config)
     init_default_scope('mmseg')
     args = argparse.Namespace(
         config='c.py', work_dir=None, random=2, within=0.05
     )
-    comparison = module.Comparison(args, search)
+    comparison = Comparison(args, search)
     space = AutoDeepLabSpace(3, 1)
     searched = dict(a=space.random(100))
     size = comparison.multiply_adds(searched['a'])
@@ -176,6 +167,6 @@ def test_random_networks_are_of_the_size_of_the_searched(config, monkeypatch):
     args.within = None
     assert [*comparison.draw(space, searched)] == ['random_0', 'random_1']
     args.within, args.random = 0, 3
-    monkeypatch.setattr(module, 'MAX_DRAWS', 2)
+    monkeypatch.setattr('mmseg_autodeeplab.cli.comparison.MAX_DRAWS', 2)
     with pytest.raises(UserError, match='^of 6 random architectures, . have'):
         comparison.draw(space, searched)
