@@ -25,6 +25,10 @@ COLOURS = dict(
 GROUND, DISK, SQUARE, TRIANGLE, PEBBLE, BUTTON = range(6)
 SPLITS = ('train', 'val', 'test')
 DOT_RADIUS = (6, 10)  # pixels, the upper end is excluded
+# Least and, excluded, greatest value of a colour: ground, shapes, dots.
+TONES = ((50, 206),) * 3
+TONES_OUTLINED = ((20, 70), (130, 180), (180, 230))
+LINE = np.ones((5, 5), np.uint8)  # An outline of two pixels.
 # Circumscribed over inscribed radius.
 SLIMNESS = {DISK: 1.0, SQUARE: 2**0.5, TRIANGLE: 2.0}
 
@@ -36,7 +40,8 @@ class ShapesDataset(BaseSegDataset):
     Disks, squares and triangles of two scales lie on a ground, and small dots
     on both: a ``pebble`` on the ground, a ``button`` on a shape. Colours and
     textures tell nothing of the class, so a pixel is known by its surroundings
-    alone, near and far. Splits share no scene. The scenes are written once,
+    alone, near and far. An outlined shape is filled by its ground, so that what
+    lies in it is known by a thin line far away. Splits share no scene. The scenes are written once,
     as PNG files in ``{data_root}/{split}``, where they appear all at once, so
     several ranks may race and a run may be killed. A folder that holds
     anything else is refused and left as it is.
@@ -45,6 +50,8 @@ class ShapesDataset(BaseSegDataset):
         split (str): 'train', 'val' or 'test'.
         num_images, seed (int): How many scenes, and their seed.
         size (tuple[int, int]): Height and width in pixels, at least 64.
+        outlined (bool): Draw the outlines of shapes alone, brighter than the
+            ground, and dots brighter still.
         data_root, kwargs: As of ``BaseSegDataset``.
     """
 
@@ -59,6 +66,7 @@ class ShapesDataset(BaseSegDataset):
         size: tuple[int, int] = (96, 128),
         seed: int = 0,
         data_root: str = 'data/shapes',
+        outlined: bool = False,
         **kwargs,
     ) -> None:
         def is_integer(value, low):
@@ -80,6 +88,8 @@ class ShapesDataset(BaseSegDataset):
             )
         # What the files depend on; the version changes with the scenes.
         self.manifest = dict(version=1, **dict(given, size=list(size)))
+        if outlined:
+            self.manifest['outlined'] = True
         super().__init__(
             data_root=data_root,
             data_prefix=dict(
@@ -113,7 +123,11 @@ def write_scenes(folder: Path, manifest: dict) -> None:
         for kind in ('images', 'labels'):
             (aside / kind).mkdir(parents=True)
         for i in range(manifest['num_images']):
-            scene = draw_scene(manifest['size'], [seed, split, i])
+            scene = draw_scene(
+                manifest['size'],
+                [seed, split, i],
+                manifest.get('outlined', False),
+            )
             for kind, array in zip(('images', 'labels'), scene):
                 # cv2.imwrite() does not tell why it cannot.
                 content = cv2.imencode('.png', array)[1].tobytes()
@@ -130,7 +144,7 @@ def write_scenes(folder: Path, manifest: dict) -> None:
 
 
 def draw_scene(
-    size: tuple[int, int], entropy: list[int]
+    size: tuple[int, int], entropy: list[int], outlined: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene of a height and width from the entropy of its numbers.
 
@@ -142,20 +156,23 @@ def draw_scene(
     """
     rng = np.random.RandomState(entropy)
     height, width = size
-    base = rng.randint(50, 206, 3)
+    ground, line, dot = TONES_OUTLINED if outlined else TONES
+    base = rng.randint(*ground, 3)
     image = _texture(rng, size, base)
     label = np.full(size, GROUND, np.uint8)
     shapes = []  # (x, y, circumscribed radius, class, base colour)
     dots = []
 
-    def paint(x, y, radius, kind, under):
+    def paint(x, y, radius, kind, under, tones):
         colour = under
         while np.abs(colour - under).sum() < 140:  # It is to stand out.
-            colour = rng.randint(50, 206, 3)
+            colour = rng.randint(*tones, 3)
         mask = _mask(rng, size, x, y, radius, kind)
-        image[mask] = _texture(rng, size, colour)[mask]
         label[mask] = kind
-        return colour
+        if outlined and kind in SLIMNESS:
+            mask &= ~cv2.erode(mask.astype(np.uint8), LINE).astype(bool)
+        image[mask] = _texture(rng, size, colour)[mask]
+        return base if outlined else colour
 
     area = height * width
     # Large shapes first, as they find no room later; then medium ones.
@@ -164,18 +181,18 @@ def draw_scene(
             kind = (DISK, SQUARE, TRIANGLE)[rng.randint(3)]
             radius = int(rng.randint(low, high) * SLIMNESS[kind] ** 0.4)
             if place := _free_place(rng, size, radius, shapes):
-                colour = paint(*place, radius, kind, base)
+                colour = paint(*place, radius, kind, base, line)
                 shapes.append((*place, radius, kind, colour))
     for _ in range(area // 800):
         # Room for any dot, here and below, lest the size tell the class.
         if place := _free_place(rng, size, DOT_RADIUS[1], shapes + dots):
-            paint(*place, rng.randint(*DOT_RADIUS), PEBBLE, base)
+            paint(*place, rng.randint(*DOT_RADIUS), PEBBLE, base, dot)
             dots.append((*place, DOT_RADIUS[1]))
     for x, y, radius, kind, colour in shapes:
         room = int(radius / SLIMNESS[kind]) - DOT_RADIUS[1] - 3
         if room >= 0:
             dx, dy = rng.randint(-room, room + 1, 2) * 7 // 10
-            paint(x + dx, y + dy, rng.randint(*DOT_RADIUS), BUTTON, colour)
+            paint(x + dx, y + dy, rng.randint(*DOT_RADIUS), BUTTON, colour, dot)
 
     image += (_noise(rng, size, 64) * 20) >> 7
     image += rng.randint(-10, 11, image.shape).astype(np.int16)
