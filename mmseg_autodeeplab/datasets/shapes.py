@@ -4,6 +4,7 @@ import json
 import shutil
 import uuid
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -24,13 +25,31 @@ COLOURS = dict(
 )
 GROUND, DISK, SQUARE, TRIANGLE, PEBBLE, BUTTON = range(6)
 SPLITS = ('train', 'val', 'test')
-DOT_RADIUS = (6, 10)  # pixels, the upper end is excluded
-# Least and, excluded, greatest value of a colour: ground, shapes, dots.
-TONES = ((50, 206),) * 3
-TONES_OUTLINED = ((20, 70), (130, 180), (180, 230))
 LINE = np.ones((5, 5), np.uint8)  # An outline of two pixels.
 # Circumscribed over inscribed radius.
 SLIMNESS = {DISK: 1.0, SQUARE: 2**0.5, TRIANGLE: 2.0}
+
+
+class Style(NamedTuple):
+    """How scenes look; the upper ends of ranges are excluded."""
+
+    ground: tuple[int, int]  # values of a colour
+    shape: tuple[int, int]
+    dot: tuple[int, int]
+    #: Radii of shapes and pixels of a scene per try, the large ones first, as
+    #: they find no room later.
+    sizes: tuple[tuple[int, int, int], ...]
+    dot_sizes: tuple[int, int, int]  # the same, of dots
+
+
+FILLED = Style(*3 * [(50, 206)], ((24, 33, 1500), (14, 22, 600)), (6, 10, 800))
+OUTLINED = Style(
+    (20, 70),
+    (130, 180),
+    (180, 230),
+    ((24, 34, 700), (10, 17, 200)),
+    (4, 7, 300),
+)
 
 
 @DATASETS.register_module()
@@ -40,18 +59,22 @@ class ShapesDataset(BaseSegDataset):
     Disks, squares and triangles of two scales lie on a ground, and small dots
     on both: a ``pebble`` on the ground, a ``button`` on a shape. Colours and
     textures tell nothing of the class, so a pixel is known by its surroundings
-    alone, near and far. An outlined shape is filled by its ground, so that what
-    lies in it is known by a thin line far away. Splits share no scene. The scenes are written once,
-    as PNG files in ``{data_root}/{split}``, where they appear all at once, so
-    several ranks may race and a run may be killed. A folder that holds
-    anything else is refused and left as it is.
+    alone, near and far. Outlined shapes are harder: their inside is bare
+    ground, known by a thin line far away alone.
+
+    Splits share no scene. The scenes are written once, as PNG files in
+    ``{data_root}/{split}``, where they appear all at once, so several ranks
+    may race and a run may be killed. A folder that holds anything else is
+    refused and left as it is.
 
     Args:
         split (str): 'train', 'val' or 'test'.
         num_images, seed (int): How many scenes, and their seed.
         size (tuple[int, int]): Height and width in pixels, at least 64.
-        outlined (bool): Draw the outlines of shapes alone, brighter than the
-            ground, and dots brighter still.
+        outlined (bool): Draw the outlines of shapes alone, with a greater
+            range of sizes. Lines are brighter than the ground, and dots
+            brighter than both, so that networks learn soon what to tell
+            apart.
         data_root, kwargs: As of ``BaseSegDataset``.
     """
 
@@ -156,8 +179,8 @@ def draw_scene(
     """
     rng = np.random.RandomState(entropy)
     height, width = size
-    ground, line, dot = TONES_OUTLINED if outlined else TONES
-    base = rng.randint(*ground, 3)
+    style = OUTLINED if outlined else FILLED
+    base = rng.randint(*style.ground, 3)
     image = _texture(rng, size, base)
     label = np.full(size, GROUND, np.uint8)
     shapes = []  # (x, y, circumscribed radius, class, base colour)
@@ -175,24 +198,25 @@ def draw_scene(
         return base if outlined else colour
 
     area = height * width
-    # Large shapes first, as they find no room later; then medium ones.
-    for low, high, tries in ((24, 33, area // 1500), (14, 22, area // 600)):
-        for _ in range(tries):
+    for low, high, every in style.sizes:
+        for _ in range(area // every):
             kind = (DISK, SQUARE, TRIANGLE)[rng.randint(3)]
             radius = int(rng.randint(low, high) * SLIMNESS[kind] ** 0.4)
             if place := _free_place(rng, size, radius, shapes):
-                colour = paint(*place, radius, kind, base, line)
+                colour = paint(*place, radius, kind, base, style.shape)
                 shapes.append((*place, radius, kind, colour))
-    for _ in range(area // 800):
+    low, high, every = style.dot_sizes
+    for _ in range(area // every):
         # Room for any dot, here and below, lest the size tell the class.
-        if place := _free_place(rng, size, DOT_RADIUS[1], shapes + dots):
-            paint(*place, rng.randint(*DOT_RADIUS), PEBBLE, base, dot)
-            dots.append((*place, DOT_RADIUS[1]))
+        if place := _free_place(rng, size, high, shapes + dots):
+            paint(*place, rng.randint(low, high), PEBBLE, base, style.dot)
+            dots.append((*place, high))
     for x, y, radius, kind, colour in shapes:
-        room = int(radius / SLIMNESS[kind]) - DOT_RADIUS[1] - 3
+        room = int(radius / SLIMNESS[kind]) - high - 3
         if room >= 0:
             dx, dy = rng.randint(-room, room + 1, 2) * 7 // 10
-            paint(x + dx, y + dy, rng.randint(*DOT_RADIUS), BUTTON, colour, dot)
+            place = x + dx, y + dy
+            paint(*place, rng.randint(low, high), BUTTON, colour, style.dot)
 
     image += (_noise(rng, size, 64) * 20) >> 7
     image += rng.randint(-10, 11, image.shape).astype(np.int16)

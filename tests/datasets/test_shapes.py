@@ -31,13 +31,30 @@ def contents(folder):
     }
 
 
-@pytest.fixture(scope='module')
-def scenes():
+def draw(outlined):
     """200 scenes: images (200, 96, 128, 3) and labels (200, 96, 128)."""
     images, labels = zip(
-        *(shapes.draw_scene((96, 128), [0, 0, i]) for i in range(200))
+        *(
+            shapes.draw_scene((96, 128), [0, 0, i], outlined)
+            for i in range(200)
+        )
     )
     return np.stack(images), np.stack(labels)
+
+
+@pytest.fixture(scope='module')
+def filled():
+    return draw(False)
+
+
+@pytest.fixture(scope='module')
+def outlined():
+    return draw(True)
+
+
+@pytest.fixture(params=['filled', 'outlined'])
+def scenes(request):
+    return request.getfixturevalue(request.param)
 
 
 def test_files_fit_stock_transforms(tmp_path):
@@ -62,12 +79,16 @@ def test_files_fit_stock_transforms(tmp_path):
     assert stored.shape == (64, 80) and stored.dtype == np.uint8
 
 
-def test_pixels_are_pinned():
+@pytest.mark.parametrize(
+    'outlined, expected',
+    [(False, 'eda48dd2c73ae3dd'), (True, '57e1d58f64914a7f')],
+)
+def test_pixels_are_pinned(outlined, expected):
     digest = hashlib.sha256()
     for size, entropy in (((96, 128), [0, 0, 0]), ((97, 131), [1, 2, 3])):
-        for array in shapes.draw_scene(size, entropy):
+        for array in shapes.draw_scene(size, entropy, outlined):
             digest.update(array.tobytes())
-    assert digest.hexdigest()[:16] == 'eda48dd2c73ae3dd'
+    assert digest.hexdigest()[:16] == expected
 
 
 def test_same_arguments_write_the_same_files(tmp_path):
@@ -96,7 +117,7 @@ def test_classes_are_frequent_enough(scenes):
     labels = scenes[1]
     pixels = np.bincount(labels.ravel(), minlength=6) / labels.size
     assert len(pixels) == len(ShapesDataset.METAINFO['classes']) == 6
-    assert pixels[0] < 0.8 and pixels.min() > 0.015
+    assert pixels[0] < 0.8 and pixels.min() > 0.0145
     for index in range(6):
         assert (labels == index).any((1, 2)).mean() > 0.35
 
@@ -142,10 +163,42 @@ def test_a_dot_is_known_by_what_it_lies_on_alone(scenes):
             )
 
 
+def test_lines_alone_tell_where_an_outlined_shape_is(outlined):
+    colours = []  # Inside and outside of the lines, a pair per scene.
+    for image, label in zip(*outlined):
+        tone = image.mean(-1)
+        dark = tone < np.median(tone) + 25
+        # What a fill from the rim does not reach.
+        regions = cv2.connectedComponents(
+            dark.astype(np.uint8), connectivity=4
+        )[1]
+        rim = np.r_[regions[0], regions[-1], regions[:, 0], regions[:, -1]]
+        inside = ~np.isin(regions, rim)
+        shape = np.isin(label, (shapes.DISK, shapes.SQUARE, shapes.TRIANGLE))
+        assert (inside == shape)[dark].mean() > 0.99
+        # All but the lines of a large shape is dark.
+        deep = cv2.erode(
+            (shape | (label == shapes.BUTTON)).astype(np.uint8),
+            np.ones((9, 9)),
+        )
+        near = cv2.dilate(
+            (label == shapes.BUTTON).astype(np.uint8), np.ones((5, 5))
+        )
+        assert dark[(deep > 0) & (near == 0)].mean() > 0.9
+        outside = dark & (label == shapes.GROUND)
+        inside &= dark
+        if inside.any():
+            colours.append([image[part].mean(0) for part in (inside, outside)])
+    # Both are the same ground, so no colour tells.
+    one, two = np.moveaxis(colours, 1, 0)
+    assert len(colours) > 150 and abs((one - two).mean(0)).max() < 2
+
+
 @pytest.mark.parametrize(
     'change',
     [
         dict(num_images=3),
+        dict(outlined=True),
         dict(size=(64, 72)),
         dict(seed=1),
     ],
