@@ -25,7 +25,6 @@ COLOURS = dict(
 )
 GROUND, DISK, SQUARE, TRIANGLE, PEBBLE, BUTTON = range(6)
 SPLITS = ('train', 'val', 'test')
-LINE = np.ones((5, 5), np.uint8)  # An outline of two pixels.
 # Circumscribed over inscribed radius.
 SLIMNESS = {DISK: 1.0, SQUARE: 2**0.5, TRIANGLE: 2.0}
 
@@ -42,13 +41,13 @@ class Style(NamedTuple):
     dot_sizes: tuple[int, int, int]  # the same, of dots
 
 
-FILLED = Style(*3 * [(50, 206)], ((24, 33, 1500), (14, 22, 600)), (6, 10, 800))
-OUTLINED = Style(
+EASY = Style(*3 * [(50, 206)], ((24, 33, 1500), (14, 22, 600)), (6, 10, 800))
+HARD = Style(
     (20, 70),
-    (130, 180),
+    (100, 150),
     (180, 230),
-    ((24, 34, 700), (10, 17, 200)),
-    (4, 7, 300),
+    ((24, 31, 700), (9, 16, 200)),
+    (3, 6, 300),
 )
 
 
@@ -59,8 +58,10 @@ class ShapesDataset(BaseSegDataset):
     Disks, squares and triangles of two scales lie on a ground, and small dots
     on both: a ``pebble`` on the ground, a ``button`` on a shape. Colours and
     textures tell nothing of the class, so a pixel is known by its surroundings
-    alone, near and far. Outlined shapes are harder: their inside is bare
-    ground, known by a thin line far away alone.
+    alone, near and far. Hard scenes have smaller shapes and dots beside the
+    large ones. Brightness tells ground, shapes and dots apart there, and
+    nothing of the kind of a shape, so that the scales which a network sees
+    make the difference after a short training.
 
     Splits share no scene. The scenes are written once, as PNG files in
     ``{data_root}/{split}``, where they appear all at once, so several ranks
@@ -71,10 +72,7 @@ class ShapesDataset(BaseSegDataset):
         split (str): 'train', 'val' or 'test'.
         num_images, seed (int): How many scenes, and their seed.
         size (tuple[int, int]): Height and width in pixels, at least 64.
-        outlined (bool): Draw the outlines of shapes alone, with a greater
-            range of sizes. Lines are brighter than the ground, and dots
-            brighter than both, so that networks learn soon what to tell
-            apart.
+        hard (bool): Draw hard scenes.
         data_root, kwargs: As of ``BaseSegDataset``.
     """
 
@@ -89,7 +87,7 @@ class ShapesDataset(BaseSegDataset):
         size: tuple[int, int] = (96, 128),
         seed: int = 0,
         data_root: str = 'data/shapes',
-        outlined: bool = False,
+        hard: bool = False,
         **kwargs,
     ) -> None:
         def is_integer(value, low):
@@ -111,8 +109,8 @@ class ShapesDataset(BaseSegDataset):
             )
         # What the files depend on; the version changes with the scenes.
         self.manifest = dict(version=1, **dict(given, size=list(size)))
-        if outlined:
-            self.manifest['outlined'] = True
+        if hard:
+            self.manifest['hard'] = True
         super().__init__(
             data_root=data_root,
             data_prefix=dict(
@@ -149,7 +147,7 @@ def write_scenes(folder: Path, manifest: dict) -> None:
             scene = draw_scene(
                 manifest['size'],
                 [seed, split, i],
-                manifest.get('outlined', False),
+                manifest.get('hard', False),
             )
             for kind, array in zip(('images', 'labels'), scene):
                 # cv2.imwrite() does not tell why it cannot.
@@ -167,7 +165,7 @@ def write_scenes(folder: Path, manifest: dict) -> None:
 
 
 def draw_scene(
-    size: tuple[int, int], entropy: list[int], outlined: bool = False
+    size: tuple[int, int], entropy: list[int], hard: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene of a height and width from the entropy of its numbers.
 
@@ -179,7 +177,7 @@ def draw_scene(
     """
     rng = np.random.RandomState(entropy)
     height, width = size
-    style = OUTLINED if outlined else FILLED
+    style = HARD if hard else EASY
     base = rng.randint(*style.ground, 3)
     image = _texture(rng, size, base)
     label = np.full(size, GROUND, np.uint8)
@@ -191,11 +189,9 @@ def draw_scene(
         while np.abs(colour - under).sum() < 140:  # It is to stand out.
             colour = rng.randint(*tones, 3)
         mask = _mask(rng, size, x, y, radius, kind)
-        label[mask] = kind
-        if outlined and kind in SLIMNESS:
-            mask &= ~cv2.erode(mask.astype(np.uint8), LINE).astype(bool)
         image[mask] = _texture(rng, size, colour)[mask]
-        return base if outlined else colour
+        label[mask] = kind
+        return colour
 
     area = height * width
     for low, high, every in style.sizes:
@@ -213,7 +209,8 @@ def draw_scene(
             dots.append((*place, high))
     for x, y, radius, kind, colour in shapes:
         room = int(radius / SLIMNESS[kind]) - high - 3
-        if room >= 0:
+        if room >= 0 or hard:
+            room = max(room, 0)
             dx, dy = rng.randint(-room, room + 1, 2) * 7 // 10
             place = x + dx, y + dy
             paint(*place, rng.randint(low, high), BUTTON, colour, style.dot)
