@@ -4,6 +4,7 @@ import json
 import shutil
 import uuid
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -24,9 +25,30 @@ COLOURS = dict(
 )
 GROUND, DISK, SQUARE, TRIANGLE, PEBBLE, BUTTON = range(6)
 SPLITS = ('train', 'val', 'test')
-DOT_RADIUS = (6, 10)  # pixels, the upper end is excluded
 # Circumscribed over inscribed radius.
 SLIMNESS = {DISK: 1.0, SQUARE: 2**0.5, TRIANGLE: 2.0}
+
+
+class Style(NamedTuple):
+    """How scenes look; the upper ends of ranges are excluded."""
+
+    ground: tuple[int, int]  # values of a colour
+    shape: tuple[int, int]
+    dot: tuple[int, int]
+    #: Radii of shapes and pixels of a scene per try, the large ones first, as
+    #: they find no room later.
+    sizes: tuple[tuple[int, int, int], ...]
+    dot_sizes: tuple[int, int, int]  # the same, of dots
+
+
+EASY = Style(*3 * [(50, 206)], ((24, 33, 1500), (14, 22, 600)), (6, 10, 800))
+HARD = Style(
+    (20, 70),
+    (100, 150),
+    (180, 230),
+    ((24, 31, 700), (9, 16, 200)),
+    (3, 6, 300),
+)
 
 
 @DATASETS.register_module()
@@ -36,15 +58,21 @@ class ShapesDataset(BaseSegDataset):
     Disks, squares and triangles of two scales lie on a ground, and small dots
     on both: a ``pebble`` on the ground, a ``button`` on a shape. Colours and
     textures tell nothing of the class, so a pixel is known by its surroundings
-    alone, near and far. Splits share no scene. The scenes are written once,
-    as PNG files in ``{data_root}/{split}``, where they appear all at once, so
-    several ranks may race and a run may be killed. A folder that holds
-    anything else is refused and left as it is.
+    alone, near and far. Hard scenes have smaller shapes and dots beside the
+    large ones. Brightness tells ground, shapes and dots apart there, and
+    nothing of the kind of a shape, so that the scales which a network sees
+    make the difference after a short training.
+
+    Splits share no scene. The scenes are written once, as PNG files in
+    ``{data_root}/{split}``, where they appear all at once, so several ranks
+    may race and a run may be killed. A folder that holds anything else is
+    refused and left as it is.
 
     Args:
         split (str): 'train', 'val' or 'test'.
         num_images, seed (int): How many scenes, and their seed.
         size (tuple[int, int]): Height and width in pixels, at least 64.
+        hard (bool): Draw hard scenes.
         data_root, kwargs: As of ``BaseSegDataset``.
     """
 
@@ -59,6 +87,7 @@ class ShapesDataset(BaseSegDataset):
         size: tuple[int, int] = (96, 128),
         seed: int = 0,
         data_root: str = 'data/shapes',
+        hard: bool = False,
         **kwargs,
     ) -> None:
         def is_integer(value, low):
@@ -80,6 +109,8 @@ class ShapesDataset(BaseSegDataset):
             )
         # What the files depend on; the version changes with the scenes.
         self.manifest = dict(version=1, **dict(given, size=list(size)))
+        if hard:
+            self.manifest['hard'] = True
         super().__init__(
             data_root=data_root,
             data_prefix=dict(
@@ -113,7 +144,11 @@ def write_scenes(folder: Path, manifest: dict) -> None:
         for kind in ('images', 'labels'):
             (aside / kind).mkdir(parents=True)
         for i in range(manifest['num_images']):
-            scene = draw_scene(manifest['size'], [seed, split, i])
+            scene = draw_scene(
+                manifest['size'],
+                [seed, split, i],
+                manifest.get('hard', False),
+            )
             for kind, array in zip(('images', 'labels'), scene):
                 # cv2.imwrite() does not tell why it cannot.
                 content = cv2.imencode('.png', array)[1].tobytes()
@@ -130,7 +165,7 @@ def write_scenes(folder: Path, manifest: dict) -> None:
 
 
 def draw_scene(
-    size: tuple[int, int], entropy: list[int]
+    size: tuple[int, int], entropy: list[int], hard: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene of a height and width from the entropy of its numbers.
 
@@ -142,40 +177,43 @@ def draw_scene(
     """
     rng = np.random.RandomState(entropy)
     height, width = size
-    base = rng.randint(50, 206, 3)
+    style = HARD if hard else EASY
+    base = rng.randint(*style.ground, 3)
     image = _texture(rng, size, base)
     label = np.full(size, GROUND, np.uint8)
     shapes = []  # (x, y, circumscribed radius, class, base colour)
     dots = []
 
-    def paint(x, y, radius, kind, under):
+    def paint(x, y, radius, kind, under, tones):
         colour = under
         while np.abs(colour - under).sum() < 140:  # It is to stand out.
-            colour = rng.randint(50, 206, 3)
+            colour = rng.randint(*tones, 3)
         mask = _mask(rng, size, x, y, radius, kind)
         image[mask] = _texture(rng, size, colour)[mask]
         label[mask] = kind
         return colour
 
     area = height * width
-    # Large shapes first, as they find no room later; then medium ones.
-    for low, high, tries in ((24, 33, area // 1500), (14, 22, area // 600)):
-        for _ in range(tries):
+    for low, high, every in style.sizes:
+        for _ in range(area // every):
             kind = (DISK, SQUARE, TRIANGLE)[rng.randint(3)]
             radius = int(rng.randint(low, high) * SLIMNESS[kind] ** 0.4)
             if place := _free_place(rng, size, radius, shapes):
-                colour = paint(*place, radius, kind, base)
+                colour = paint(*place, radius, kind, base, style.shape)
                 shapes.append((*place, radius, kind, colour))
-    for _ in range(area // 800):
+    low, high, every = style.dot_sizes
+    for _ in range(area // every):
         # Room for any dot, here and below, lest the size tell the class.
-        if place := _free_place(rng, size, DOT_RADIUS[1], shapes + dots):
-            paint(*place, rng.randint(*DOT_RADIUS), PEBBLE, base)
-            dots.append((*place, DOT_RADIUS[1]))
+        if place := _free_place(rng, size, high, shapes + dots):
+            paint(*place, rng.randint(low, high), PEBBLE, base, style.dot)
+            dots.append((*place, high))
     for x, y, radius, kind, colour in shapes:
-        room = int(radius / SLIMNESS[kind]) - DOT_RADIUS[1] - 3
-        if room >= 0:
+        room = int(radius / SLIMNESS[kind]) - high - 3
+        if room >= 0 or hard:
+            room = max(room, 0)
             dx, dy = rng.randint(-room, room + 1, 2) * 7 // 10
-            paint(x + dx, y + dy, rng.randint(*DOT_RADIUS), BUTTON, colour)
+            place = x + dx, y + dy
+            paint(*place, rng.randint(low, high), BUTTON, colour, style.dot)
 
     image += (_noise(rng, size, 64) * 20) >> 7
     image += rng.randint(-10, 11, image.shape).astype(np.int16)

@@ -31,13 +31,27 @@ def contents(folder):
     }
 
 
-@pytest.fixture(scope='module')
-def scenes():
+def draw(hard):
     """200 scenes: images (200, 96, 128, 3) and labels (200, 96, 128)."""
     images, labels = zip(
-        *(shapes.draw_scene((96, 128), [0, 0, i]) for i in range(200))
+        *(shapes.draw_scene((96, 128), [0, 0, i], hard) for i in range(200))
     )
     return np.stack(images), np.stack(labels)
+
+
+@pytest.fixture(scope='module')
+def easy():
+    return draw(False)
+
+
+@pytest.fixture(scope='module')
+def hard():
+    return draw(True)
+
+
+@pytest.fixture(params=['easy', 'hard'])
+def scenes(request):
+    return request.getfixturevalue(request.param)
 
 
 def test_files_fit_stock_transforms(tmp_path):
@@ -62,12 +76,16 @@ def test_files_fit_stock_transforms(tmp_path):
     assert stored.shape == (64, 80) and stored.dtype == np.uint8
 
 
-def test_pixels_are_pinned():
+@pytest.mark.parametrize(
+    'hard, expected',
+    [(False, 'eda48dd2c73ae3dd'), (True, '7a89b2fe752f749e')],
+)
+def test_pixels_are_pinned(hard, expected):
     digest = hashlib.sha256()
     for size, entropy in (((96, 128), [0, 0, 0]), ((97, 131), [1, 2, 3])):
-        for array in shapes.draw_scene(size, entropy):
+        for array in shapes.draw_scene(size, entropy, hard):
             digest.update(array.tobytes())
-    assert digest.hexdigest()[:16] == 'eda48dd2c73ae3dd'
+    assert digest.hexdigest()[:16] == expected
 
 
 def test_same_arguments_write_the_same_files(tmp_path):
@@ -96,7 +114,7 @@ def test_classes_are_frequent_enough(scenes):
     labels = scenes[1]
     pixels = np.bincount(labels.ravel(), minlength=6) / labels.size
     assert len(pixels) == len(ShapesDataset.METAINFO['classes']) == 6
-    assert pixels[0] < 0.8 and pixels.min() > 0.015
+    assert pixels[0] < 0.8 and pixels.min() > 0.0145
     for index in range(6):
         assert (labels == index).any((1, 2)).mean() > 0.35
 
@@ -115,9 +133,9 @@ def dot_patches(images, labels, kind):
     return np.stack(patches).astype(float), np.array(areas)
 
 
-def test_a_dot_is_known_by_what_it_lies_on_alone(scenes):
+def test_a_dot_is_known_by_what_it_lies_on_alone(easy):
     (pebbles, small), (buttons, large) = (
-        dot_patches(*scenes, kind) for kind in (shapes.PEBBLE, shapes.BUTTON)
+        dot_patches(*easy, kind) for kind in (shapes.PEBBLE, shapes.BUTTON)
     )
     assert min(len(pebbles), len(buttons)) > 200
     # Colour, texture and size have the same distribution in both classes:
@@ -129,23 +147,70 @@ def test_a_dot_is_known_by_what_it_lies_on_alone(scenes):
     ):
         error = (one.var(0) / len(one) + two.var(0) / len(two)) ** 0.5
         assert (abs(one.mean(0) - two.mean(0)) < 4 * error).all()
-    # What lies around a dot tells: ground or a shape, never both.
+
+
+def test_what_lies_around_a_dot_tells_its_class(scenes):
     for label in scenes[1]:
         for kind in (shapes.PEBBLE, shapes.BUTTON):
             dots = (label == kind).astype(np.uint8)
-            rim = cv2.dilate(dots, np.ones((5, 5), np.uint8)) - dots
-            around = set(label[rim > 0])
-            assert (
-                around <= {shapes.GROUND}
-                if kind == shapes.PEBBLE
-                else around <= {shapes.DISK, shapes.SQUARE, shapes.TRIANGLE}
-            )
+            num, parts = cv2.connectedComponents(dots)
+            for part in range(1, num):
+                dot = (parts == part).astype(np.uint8)
+                rim = cv2.dilate(dot, np.ones((5, 5), np.uint8)) - dot
+                # A corner of a small triangle may leave a bit of ground.
+                is_ground = (label[rim > 0] == shapes.GROUND).mean()
+                assert is_ground == (kind == shapes.PEBBLE) or (
+                    kind == shapes.BUTTON and is_ground < 0.8
+                )
+
+
+def test_brightness_and_outlines_tell_the_classes_of_hard_scenes(hard):
+    found, agreement = {kind: [] for kind in shapes.SLIMNESS}, []
+    for image, label in zip(*hard):
+        bright = image.mean(-1) > 90
+        agreement.append((bright == (label != shapes.GROUND)).mean())
+        num, parts = cv2.connectedComponents(bright.astype(np.uint8))
+        for part in range(1, num):
+            inner = label[parts == part]
+            kinds = np.isin(inner, list(found))
+            if len(inner) < 100 or not kinds.any():
+                continue
+            # Area over that of the smallest circle around: of a disk 1, of
+            # a square 0.64, of a triangle 0.41.
+            points = cv2.findNonZero((parts == part).astype(np.uint8))
+            radius = cv2.minEnclosingCircle(points)[1] + 0.5
+            fill = len(inner) / (np.pi * radius**2)
+            guess = 1 + int(fill < 0.82) + int(fill < 0.53)
+            found[np.bincount(inner[kinds]).argmax()].append(guess)
+    assert np.mean(agreement) > 0.98
+    for kind, guesses in found.items():
+        assert len(guesses) > 100
+        assert np.mean(np.array(guesses) == kind) > 0.8
+    # The kinds have the same colours.
+    images, labels = hard
+    tones = [images[labels == kind].mean(0) for kind in found]
+    assert np.ptp(tones, 0).max() < 4
+
+
+def test_hard_scenes_have_small_shapes_and_a_button_on_each(hard):
+    sizes = []
+    for label in hard[1]:
+        shape = (label != shapes.GROUND) & (label != shapes.PEBBLE)
+        num, parts = cv2.connectedComponents(shape.astype(np.uint8))
+        for part in range(1, num):
+            inner = label[parts == part]
+            sizes.append(len(inner))
+            assert (inner == shapes.BUTTON).any()
+    sizes = np.sort(sizes)
+    tenth = len(sizes) // 10
+    assert sizes[tenth] < 250 and sizes[-tenth] > 1500
 
 
 @pytest.mark.parametrize(
     'change',
     [
         dict(num_images=3),
+        dict(hard=True),
         dict(size=(64, 72)),
         dict(seed=1),
     ],
