@@ -77,7 +77,8 @@ def test_search(tmp_path, failure, demo, option, sentence):
 
 
 def test_a_bad_label_of_part_b_is_named(tmp_path, failure, demo):
-    data = ShapesDataset('train', 4, data_root=str(tmp_path / 'shapes'))
+    root = str(tmp_path / 'shapes')
+    data = ShapesDataset('train', 4, data_root=root, hard=True)
     part_b = SplitInfiniteSampler(data, part='B', seed=0).part_indices
     labels = [data.get_data_info(i)['seg_map_path'] for i in part_b]
     for label in labels:
