@@ -17,16 +17,13 @@ model = dict(
         num_classes=6,
     ),
 )
-# Scenes that tell networks apart after a short training.
-scenes = dict(data_root='data/hard_shapes', hard=True)
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
     sampler=dict(type='SplitInfiniteSampler'),
-    dataset=scenes,
 )
-val_dataloader = dict(num_workers=1, dataset=scenes)
-test_dataloader = dict(num_workers=1, dataset=scenes)
+val_dataloader = dict(num_workers=1)
+test_dataloader = dict(num_workers=1)
 
 max_iters = 300
 param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
@@ -48,16 +45,16 @@ default_hooks = dict(
 
 # What tools/decode.py changes in the config that it writes: a small network
 # and a schedule of minutes, for which Adam is the quicker optimiser.
-retrain_iters = 600
+retrain_iters = 2000
 retrain = dict(
     model=dict(
         backbone=dict(
-            filter_multiplier=8,
+            filter_multiplier=16,
             stem_channels=16,
             norm_cfg=dict(_delete_=True, type='BN'),
         ),
         decode_head=dict(
-            channels=32,
+            channels=48,
             low_level_channels=16,
             # Those of the paper reach beyond images of this size.
             dilations=(2, 4, 6),
@@ -67,7 +64,7 @@ retrain = dict(
     train_dataloader=dict(batch_size=8),
     optim_wrapper=dict(
         optimizer=dict(
-            _delete_=True, type='AdamW', lr=0.005, weight_decay=0.01
+            _delete_=True, type='AdamW', lr=0.001, weight_decay=0.01
         )
     ),
     param_scheduler=[
@@ -80,6 +77,6 @@ retrain = dict(
             by_epoch=False,
         )
     ],
-    train_cfg=dict(max_iters=retrain_iters, val_interval=300),
-    default_hooks=dict(checkpoint=dict(interval=300)),
+    train_cfg=dict(max_iters=retrain_iters, val_interval=500),
+    default_hooks=dict(checkpoint=dict(interval=500)),
 )

@@ -78,7 +78,7 @@ def test_search(tmp_path, failure, demo, option, sentence):
 
 def test_a_bad_label_of_part_b_is_named(tmp_path, failure, demo):
     root = str(tmp_path / 'shapes')
-    data = ShapesDataset('train', 4, data_root=root, hard=True)
+    data = ShapesDataset('train', 4, data_root=root)
     part_b = SplitInfiniteSampler(data, part='B', seed=0).part_indices
     labels = [data.get_data_info(i)['seg_map_path'] for i in part_b]
     for label in labels:
