@@ -391,7 +391,7 @@ def test_partial_channels_by_hand():
     cell = net.layers[3][1].cell  # of width 4
     x, prev = torch.randn(2, 1, 4, 9, 9, dtype=torch.double)
     weights = torch.rand(5, 8, dtype=torch.double)
-    (out,) = cell([x], prev, weights)
+    out = cell([x], prev, weights, [torch.ones(())])
 
     def edge(i, state):
         return cell.edges[str(i)](state[:, :2], weights[i])

@@ -12,6 +12,7 @@ def cell(norm, affine):
     return FusedRelaxedCell(
         channels=4,
         num_blocks=2,
+        num_scales=2,
         has_prev=True,
         norm_cfg=dict(type=norm, affine=affine, momentum=0.3),
         partial_channels=1,
@@ -31,18 +32,18 @@ def run(cell, rows):
     # Batches that differ in mean and spread.
     images = draw(3, 4, 4, 7, 6) * (1 + torch.arange(4.0).view(-1, 1, 1, 1))
     images = images + 3 * torch.arange(4).view(-1, 1, 1, 1)
-    weights, target = draw(5, 8), draw(2, 4, 8, 7, 6)
+    weights, betas, target = draw(5, 8), draw(2), draw(4, 8, 7, 6)
     first, second, prev = leaves = [
         image[rows].clone().requires_grad_() for image in images
     ]
-    weights.requires_grad_()
-    outs = cell([first, second], prev, weights)
-    loss = sum((out * t[rows]).sum() for out, t in zip(outs, target))
-    loss.backward()
+    for shares in (weights, betas):
+        shares.requires_grad_()
+    out = cell([first, second], prev, weights, betas.unbind())
+    (out * target[rows]).sum().backward()
     return dict(
-        outs=[out.detach() for out in outs],
+        outs=[out.detach()],
         leaves=[leaf.grad for leaf in leaves],
-        parameters=[p.grad for p in (weights, *cell.parameters())],
+        parameters=[p.grad for p in (weights, betas, *cell.parameters())],
         statistics=list(cell.buffers()),
     )
 

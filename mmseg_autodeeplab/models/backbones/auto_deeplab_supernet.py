@@ -1,5 +1,7 @@
 """The relaxed network of the search."""
 
+from functools import partial
+
 import torch
 from mmengine.model import BaseModule, ModuleList
 from mmseg.registry import MODELS
@@ -24,10 +26,12 @@ from ..layers import (
     CELLS,
     RelaxedNode,
     Stem,
+    TrainingGraphs,
     check_training_size,
     checkpointed,
     level_sizes,
     masked_softmax,
+    side_by_side,
 )
 
 
@@ -61,6 +65,9 @@ class AutoDeepLabSupernet(BaseModule):
             channels, and the others pass by, averaged: less memory and time,
             and a departure from the paper (`PC-DARTS
             <https://arxiv.org/abs/1907.05737>`_, edges normalised uniformly).
+        graphs (bool): Train by CUDA graphs, on a GPU and with inputs of one
+            size: the numbers are the same, and the time is no longer that of
+            launching the operations. See :class:`TrainingGraphs`.
         init_cfg (dict, optional): PyTorch's own initialisation by default.
 
     Attributes:
@@ -82,6 +89,7 @@ class AutoDeepLabSupernet(BaseModule):
         form: str = 'fused',
         with_cp: bool = False,
         partial_channels: int = 1,
+        graphs: bool = False,
         init_cfg: OptMultiConfig = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -102,6 +110,7 @@ class AutoDeepLabSupernet(BaseModule):
                 f'more and to divide filter_multiplier, {filter_multiplier}.'
             )
         self.with_cp = with_cp
+        self.graphs = TrainingGraphs(type(self)._run) if graphs else None
         self.in_channels = in_channels
         self.alphas = _arch_parameter(num_edges(num_blocks), len(PRIMITIVES))
         self.betas = _arch_parameter(num_layers, len(RATES), len(DIRECTIONS))
@@ -180,29 +189,39 @@ class AutoDeepLabSupernet(BaseModule):
         """
         if self.training:
             check_training_size(x.shape[2:])
+            if self.graphs is not None and torch.is_grad_enabled():
+                return self.graphs(self, x)
+        return self._run(x)
+
+    def _run(self, x):
         sizes = level_sizes(x.shape[2:])
         alphas = self.alphas.softmax(-1)
-        betas = self.normalized_betas()
+        # At once: each index of its own has a gradient of this size.
+        betas = [
+            [row.unbind() for row in rows.unbind()]
+            for rows in self.normalized_betas().unbind()
+        ]
         _, stem = self.stem(x)
         before, current = {}, {0: stem}
         with_cp = self.with_cp and torch.is_grad_enabled()
         for layer, nodes in enumerate(self.layers):
-            out = {}
+            calls = []
             for level, node in enumerate(nodes):
                 edges = incoming(layer, level)
                 args = (
                     [current[source] for source, _ in edges],
                     before.get(level),
                     alphas,
-                    [betas[layer, s, d] for s, d in edges],
+                    [betas[layer][s][d] for s, d in edges],
                     sizes[level],
                 )
                 # The coarsest maps are a tenth of all values, but take almost
                 # a third of the multiply-adds to compute again.
                 if with_cp and level < len(RATES) - 1:
-                    out[level] = checkpointed(node, *args)
+                    calls.append(partial(checkpointed, node, *args))
                 else:
-                    out[level] = node(*args)
+                    calls.append(partial(node, *args))
+            out = dict(enumerate(side_by_side(*calls)))
             before, current = current, out
         return tuple(current.values())
 

@@ -8,5 +8,6 @@ from .functional import (
     masked_softmax,
     resize,
 )
+from .graphs import TrainingGraphs, side_by_side
 from .operations import ReLUConvNorm, build_operation
 from .relaxed_cell import CELLS, RelaxedNode

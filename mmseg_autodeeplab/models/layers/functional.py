@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...arch import RATES
 from ...errors import UserError
+from .graphs import in_turn
 
 MIN_SIZE = RATES[-1] + 1
 
@@ -54,17 +56,18 @@ def masked_softmax(logits: Tensor, mask: Tensor) -> Tensor:
     return logits.masked_fill(exists & ~mask, -torch.inf).softmax(-1) * exists
 
 
-def with_passed(mixed: Tensor, passed: Tensor) -> Tensor:
-    """Put channels that were mixed and those that passed by together.
+def with_passed(mixed: Tensor, passed: Sequence[Tensor]) -> Tensor:
+    """Put channels that were mixed and the mean of those that passed together.
 
     Shuffled, so that every channel is mixed at times: partial channel
     connections (`PC-DARTS <https://arxiv.org/abs/1907.05737>`_). Of C
     channels, C / k are mixed, and none has passed for k = 1.
     """
-    if not passed.shape[1]:
+    if not passed[0].shape[1]:
         return mixed
-    parts = 1 + passed.shape[1] // mixed.shape[1]
-    return torch.channel_shuffle(torch.cat((mixed, passed), dim=1), parts)
+    mean = reduce(torch.add, passed) / len(passed)
+    parts = 1 + mean.shape[1] // mixed.shape[1]
+    return torch.channel_shuffle(torch.cat((mixed, mean), dim=1), parts)
 
 
 def checkpointed(module: nn.Module, *args: Tensor) -> Tensor:
@@ -74,9 +77,13 @@ def checkpointed(module: nn.Module, *args: Tensor) -> Tensor:
     second run leaves batch norm's running statistics alone.
     """
     return checkpoint(
+        # What is computed again is there on one stream alone.
+        in_turn,
         module,
         *args,
         use_reentrant=False,
+        # No node draws any, and a CUDA graph could not ask for them.
+        preserve_rng_state=False,
         # Compares every tensor that is computed again, which takes its time.
         determinism_check='none',
         context_fn=lambda: (nullcontext(), _statistics_kept(module)),

@@ -1,6 +1,6 @@
 """The relaxed cell of the search: all edges that leave a state at once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat
 from typing import Optional
 
@@ -9,10 +9,11 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...arch import block_edges
+from ...arch import PRIMITIVES, block_edges
 from ...errors import UserError
 from .functional import with_passed
 from .fused_kinds import FanOut, Layout
+from .graphs import Split
 
 
 class FusedRelaxedCell(BaseModule):
@@ -35,6 +36,7 @@ class FusedRelaxedCell(BaseModule):
         self,
         channels: int,
         num_blocks: int,
+        num_scales: int,
         has_prev: bool,
         norm_cfg: dict,
         partial_channels: int,
@@ -75,73 +77,106 @@ class FusedRelaxedCell(BaseModule):
                 f'SyncBN with running statistics, but found {norm_cfg}; take '
                 "that, or form='reference'."
             )
-        self.register_buffer(
-            'stored_edges', torch.tensor(edges), persistent=False
-        )
+        # Each state passes as often as it has scales.
+        self.num_scales = {
+            state: 1 if state == 1 else num_scales for state in self.fan_outs
+        }
+        index = torch.cat([*self._weight_indices()])
+        self.register_buffer('weight_indices', index, persistent=False)
         self._register_state_dict_hook(_to_reference_form)
         self._register_load_state_dict_pre_hook(
             _from_reference_form, with_module=True
         )
 
     def forward(
-        self, xs: Sequence[Tensor], prev: Optional[Tensor], weights: Tensor
-    ) -> Sequence[Tensor]:
+        self,
+        xs: Sequence[Tensor],
+        prev: Optional[Tensor],
+        weights: Tensor,
+        betas: Sequence[Tensor],
+    ) -> Tensor:
         """Run the cell on each incoming scale, as the reference form does."""
         num_scales, batch = len(xs), len(xs[0])
-        fan_outs = self._fan_outs(weights, num_scales)
+        fan_outs = self._fan_outs(weights)
         # Image by image, its scales side by side: (N * scales, C, ...) for
         # convolutions and (N, scales * C, ...) for norms are one memory.
         x = torch.stack(tuple(xs), dim=1).flatten(0, 1)
         width = self.channels
-        sums, passed = fan_outs[0](x[:, :width]), x[:, width:]
+        sums, passed = fan_outs[0](x[:, :width]), [x[:, width:]]
         if prev is not None:
             sums = sums.unflatten(0, (batch, num_scales))
             sums = sums + fan_outs[1](prev[:, :width]).unsqueeze(1)
             sums = sums.flatten(0, 1)
-            passed = passed.unflatten(0, (batch, num_scales))
-            passed = (passed + prev[:, width:].unsqueeze(1)).flatten(0, 1)
-        num_states = 1 if prev is None else 2
-        blocks = [with_passed(sums[:, 0], passed / num_states)]
-        for state in range(2, self.num_blocks + 1):
-            x = blocks[-1]
-            sums = sums[:, 1:] + fan_outs[state](x[:, :width])
-            passed, num_states = passed + x[:, width:], num_states + 1
-            blocks.append(with_passed(sums[:, 0], passed / num_states))
+            passed.append(prev[:, width:].repeat_interleave(num_scales, 0))
+        blocks = []
+        for state in range(2, self.num_blocks + 2):
+            # The first edge ends in the block that is complete now.
+            mixed, *sums = sums.split([1, sums.shape[1] - 1], dim=1)
+            x = with_passed(mixed.squeeze(1), passed)
+            blocks.append(x)
+            if state in fan_outs:
+                sums = sums[0] + fan_outs[state](x[:, :width])
+                passed.append(x[:, width:])
         if self.training:
             self._update_statistics(fan_outs.values(), num_scales)
         out = torch.stack(blocks, dim=1).flatten(1, 2)
-        return out.unflatten(0, (batch, num_scales)).unbind(1)
+        betas = torch.stack(tuple(betas)).to(out.dtype).view(-1, 1, 1, 1)
+        return (betas * out.unflatten(0, (batch, num_scales))).sum(1)
 
-    def _fan_outs(self, weights: Tensor, num_scales: int) -> dict[int, FanOut]:
+    def _weight_indices(self) -> Iterator[Tensor]:
+        """Where the alphas of each state are, as :class:`FanOut` has them."""
+        edges = [torch.tensor(edges) for edges in self.fan_outs.values()]
+        rows = [row * len(PRIMITIVES) for row in edges]
+        for row in rows:
+            yield (
+                row[:, None] + torch.tensor([*self.layout.shared])
+            ).flatten()
+        for row, scales in zip(rows, self.num_scales.values()):
+            columns = torch.tensor([*self.layout.weighted])
+            index = (columns[:, None] + row).flatten()
+            yield index.repeat_interleave(self.channels).repeat(scales)
+
+    def _fan_outs(self, weights: Tensor) -> dict[int, FanOut]:
         """Share weights and norms out to the states."""
         layout, norm = self.layout, self.norm
         counts = [len(edges) for edges in self.fan_outs.values()]
         widths = [count * self.channels for count in counts]
-        weights = weights[self.stored_edges]
-        shared = weights[:, layout.shared_columns].split(counts)
-        factors = weights[:, layout.weighted_columns].t()
-        factors = factors.repeat_interleave(self.channels, dim=1).split(
-            widths, dim=1
+        scales = self.num_scales.values()
+        sizes = [count * len(layout.shared) for count in counts]
+        sizes += [
+            width * number * len(layout.weighted)
+            for width, number in zip(widths, scales)
+        ]
+        weights = weights.flatten()[self.weight_indices]
+        weights = Split.apply(weights, sizes)
+        shared, factors = weights[: len(counts)], weights[len(counts) :]
+        convs = zip(
+            *(Split.apply(c.weight, widths) for c in self.convs.values())
         )
-        convs = zip(*(c.weight.split(widths) for c in self.convs.values()))
         # In training, norms take the statistics of the batch.
         stored = norm.running_mean, norm.running_var
         running = (None, None) if self.training else stored
-        rows = [width for width in widths for _ in layout.norms]
+        rows = [len(layout.norms) * width for width in widths]
         norms = zip(
             *(
-                [None] * len(rows) if tensor is None else tensor.split(rows)
+                [None] * len(counts) if tensor is None else tensor.split(rows)
                 for tensor in (norm.weight, norm.bias, *running)
             )
         )
+        sizes = [
+            number * len(group) * width
+            for number, width in zip(scales, widths)
+            for group in layout.groups
+        ]
+        statistics = norm.running_mean.new_zeros(2, sum(sizes))
+        statistics = iter(statistics.split(sizes, dim=1))
         return {
             state: FanOut(
-                self,
-                1 if state == 1 else num_scales,
-                *tensors,
-                norms=[next(norms) for _ in layout.norms],
+                self, *arguments, *(next(statistics) for _ in layout.groups)
             )
-            for state, *tensors in zip(self.fan_outs, shared, factors, convs)
+            for state, *arguments in zip(
+                self.fan_outs, scales, counts, shared, factors, convs, norms
+            )
         }
 
     @torch.no_grad()
@@ -151,11 +186,9 @@ class FusedRelaxedCell(BaseModule):
         """Let the running statistics see one scale after the other."""
         mean, var = torch.cat(
             [
-                fan_out.statistics.unflatten(2, (fan_out.num_scales, -1))
-                .transpose(1, 2)
-                .flatten(2)
-                .expand(-1, num_scales, -1)
+                tensor.expand(-1, num_scales, -1)
                 for fan_out in fan_outs
+                for tensor in fan_out.statistics_of_norms()
             ],
             dim=2,
         )

@@ -1,5 +1,6 @@
 """Functions of the fused form that PyTorch lacks."""
 
+from functools import partial
 from typing import Optional
 
 import torch
@@ -7,85 +8,165 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.nn.functional import all_gather
 
+from .graphs import aside, is_branching
+
+
+class Convolution(torch.autograd.Function):
+    """``F.conv2d`` that keeps the size, for gradients that need not wait."""
+
+    @staticmethod
+    def forward(ctx, x, kernel, dilation):
+        padding = dilation * (kernel.shape[2] // 2)
+        out = F.conv2d(x, kernel, padding=padding, dilation=dilation)
+        ctx.dilation = dilation
+        _save(ctx, out.dtype, ctx.needs_input_grad[1], x, kernel)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, kernel = ctx.saved_tensors
+        grads = _convolution_backward(grad, x, kernel, 1, ctx.dilation)
+        return *_cast(ctx, grads), None
+
 
 class Separable(torch.autograd.Function):
     """Depthwise convolutions of n edges, then their pointwise ones.
 
     What is between them is not kept, but computed again for the gradient of
-    the pointwise kernels. The input is (N, C, H, W), the same for all edges,
-    or (N, n * C, H, W), one behind the other. Kernels have n * C rows, edge by
-    edge. The output is (N, n * C, H, W).
+    the pointwise kernels. Input and output are (N, n * C, H, W), and kernels
+    have n * C rows, one edge behind the other.
     """
 
     @staticmethod
     def forward(ctx, x, depthwise, pointwise, fan_out):
-        tensors = (x, depthwise, pointwise)
-        between = _depthwise(x, depthwise, fan_out)
-        out = torch.matmul(_matrices(pointwise), between.flatten(3))
+        out = _pointwise(_depthwise(x, depthwise), pointwise, fan_out)
         ctx.fan_out = fan_out
-        ctx.dtypes = [tensor.dtype for tensor in tensors]
-        # Autocast reaches forward alone.
-        ctx.save_for_backward(*(tensor.to(out.dtype) for tensor in tensors))
-        return out.view(len(x), -1, *x.shape[2:])
+        of_kernels = any(ctx.needs_input_grad[1:3])
+        _save(ctx, out.dtype, of_kernels, x, depthwise, pointwise)
+        return out
 
     @staticmethod
     def backward(ctx, grad):
         x, depthwise, pointwise = ctx.saved_tensors
-        fan_out, size = ctx.fan_out, x.shape[2:]
-        matrices = _matrices(pointwise)
-        grad = grad.reshape(len(x), fan_out, -1, size.numel())
-        grad_pointwise = None
-        if ctx.needs_input_grad[2]:
-            between = _depthwise(x, depthwise, fan_out).flatten(3)
-            grad_pointwise = torch.matmul(grad, between.mT).sum(0)
-            grad_pointwise = grad_pointwise.view_as(pointwise)
-        grad = torch.matmul(matrices.mT, grad)
-        kernel, shared = depthwise, _is_shared(x, depthwise)
-        if shared:
-            grad = grad.transpose(1, 2)
-            kernel = _side_by_side(kernel, fan_out)
-        tensors = grad.reshape(len(x), -1, *size), x, kernel
-        # Stride, padding, dilation, whether it is transposed, output padding.
-        options = [1, 1], [kernel.shape[2] // 2] * 2, [1, 1], False, [0, 0]
-        needed = [*ctx.needs_input_grad[:2], False]
-        grad_x, grad_kernel, _ = torch.ops.aten.convolution_backward(
-            *tensors, None, *options, x.shape[1], needed
+        between = None if x is None else partial(_depthwise, x, depthwise)
+        grad, grad_pointwise = _pointwise_backward(
+            grad, between, pointwise, ctx.fan_out
         )
-        if shared and grad_kernel is not None:
-            # Back to one edge behind the other.
-            grad_kernel = _side_by_side(grad_kernel, x.shape[1])
-        grads = (grad_x, grad_kernel, grad_pointwise)
-        return *(
-            None if grad is None else grad.to(dtype)
-            for grad, dtype in zip(grads, ctx.dtypes)
-        ), None
+        grad_x, grad_depthwise = _convolution_backward(
+            grad, x, depthwise, len(depthwise)
+        )
+        return *_cast(ctx, (grad_x, grad_depthwise, grad_pointwise)), None
 
 
-def _matrices(pointwise):
-    """Kernels (n * C, C, 1, 1) as (n, C, C)."""
-    return pointwise.view(-1, *pointwise.shape[1:2] * 2)
+class WeightedSum(torch.autograd.Function):
+    """Add (N, number, M), weighted by (n, number), to (N, n, M)."""
+
+    @staticmethod
+    def forward(ctx, addend, weights, x):
+        out = torch.baddbmm(addend, weights.expand(len(x), -1, -1), x)
+        _save(ctx, out.dtype, ctx.needs_input_grad[1], x, weights)
+        ctx.dtypes = addend.dtype, weights.dtype, x.dtype
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weights = ctx.saved_tensors
+        grad_weights = None
+        if ctx.needs_input_grad[1]:
+            grad_weights = aside(partial(_inner_products, grad, x))
+        matrices = weights.t().expand(len(grad), -1, -1)
+        return _cast(ctx, (grad, grad_weights, torch.bmm(matrices, grad)))
 
 
-def _is_shared(x, kernel):
-    """Whether all edges read the same channels."""
-    return x.shape[1] < len(kernel)
+def _save(ctx, dtype, of_kernels, x, *kernels):
+    """Save the kernels, and the input if they want gradients."""
+    tensors = (x if of_kernels else None, *kernels)
+    ctx.dtypes = [tensor.dtype for tensor in (x, *kernels)]
+    # Autocast reaches forward alone.
+    ctx.save_for_backward(
+        *(None if tensor is None else tensor.to(dtype) for tensor in tensors)
+    )
 
 
-def _side_by_side(kernel, parts):
-    """From one part behind the other to their rows in turn."""
-    return kernel.unflatten(0, (parts, -1)).transpose(0, 1).flatten(0, 1)
+def _cast(ctx, grads):
+    """Gradients in the precision of what they are of."""
+    return tuple(
+        None if grad is None else grad.to(dtype)
+        for grad, dtype in zip(grads, ctx.dtypes)
+    )
 
 
-def _depthwise(x, kernel, fan_out):
-    """Give (N, n, C, H, W)."""
-    shared = _is_shared(x, kernel)
-    if shared:
-        kernel = _side_by_side(kernel, fan_out)
-    y = F.conv2d(x, kernel, padding=kernel.shape[2] // 2, groups=x.shape[1])
-    if shared:
-        # A channel multiplier, behind which a channel's edges are in turn.
-        return y.unflatten(1, (-1, fan_out)).transpose(1, 2)
-    return y.unflatten(1, (fan_out, -1))
+def _depthwise(x, kernel):
+    padding = kernel.shape[2] // 2
+    return F.conv2d(x, kernel, padding=padding, groups=len(kernel))
+
+
+def _pointwise(x, kernel, fan_out):
+    if not x.is_cuda:
+        return F.conv2d(x, kernel, groups=fan_out)
+    matrix = _block_diagonal(kernel, fan_out).expand(len(x), -1, -1)
+    return torch.bmm(matrix, x.flatten(2)).view(x.shape)
+
+
+def _pointwise_backward(grad, x, kernel, fan_out):
+    """Gradients as below; the input is given by a function."""
+    if not grad.is_cuda:
+        x = None if x is None else x()
+        return _convolution_backward(grad, x, kernel, fan_out)
+    grad_kernel = None
+    if x is not None:
+
+        def of_kernel():
+            shape = len(grad) * fan_out, kernel.shape[1], -1
+            product = torch.bmm(grad.reshape(shape), x().reshape(shape).mT)
+            return product.view(-1, *kernel.shape).sum(0)
+
+        grad_kernel = aside(of_kernel)
+    matrix = _block_diagonal(kernel, fan_out).t().expand(len(grad), -1, -1)
+    return torch.bmm(matrix, grad.flatten(2)).view(grad.shape), grad_kernel
+
+
+def _block_diagonal(kernel, fan_out):
+    """Pointwise kernels of n edges as a matrix (n * C, n * C).
+
+    On a GPU one large product is many times as fast as small ones.
+    """
+    width = kernel.shape[1]
+    blocks = kernel.view(fan_out, width, width)
+    matrix = kernel.new_zeros(fan_out, width, fan_out, width)
+    matrix.diagonal(dim1=0, dim2=2).copy_(blocks.permute(1, 2, 0))
+    return matrix.view(len(kernel), len(kernel))
+
+
+def _inner_products(x, y):
+    """Of (N, n, M) and (N, m, M), summed to (n, m)."""
+    if not x.is_cuda:
+        return torch.bmm(x, y.mT).sum(0)
+    # A matrix product has little for a GPU to do at once.
+    return (x.unsqueeze(2) * y.unsqueeze(1)).sum((0, 3))
+
+
+def _convolution_backward(grad, x, kernel, groups, dilation=1):
+    """Gradients of the input, and of the kernel where the input is given."""
+
+    def gradients(of_input, of_kernel):
+        padding = dilation * (kernel.shape[2] // 2)
+        return torch.ops.aten.convolution_backward(
+            grad,
+            # That of the input needs no more than the shape of it.
+            grad[:, : groups * kernel.shape[1]] if x is None else x,
+            kernel,
+            None,
+            # Stride, padding, dilation, not transposed, output padding.
+            *([1, 1], [padding] * 2, [dilation] * 2, False, [0, 0]),
+            groups,
+            [of_input, of_kernel, False],
+        )
+
+    if x is None or not is_branching():
+        return gradients(True, x is not None)[:2]
+    of_kernel = aside(lambda: gradients(False, True)[1])
+    return gradients(True, False)[0], of_kernel
 
 
 def sync_batch_norm(

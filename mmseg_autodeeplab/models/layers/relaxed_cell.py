@@ -1,6 +1,7 @@
 """The relaxed cell of the search: one primitive, one edge at a time."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Optional
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from ...arch import Conv, block_edges, decodable, index_of
 from .functional import resize, with_passed
 from .fused_cell import FusedRelaxedCell
+from .graphs import side_by_side
 from .operations import ReLUConvNorm, build_operation
 
 
@@ -40,6 +42,7 @@ class RelaxedCell(BaseModule):
 
     Args:
         channels, num_blocks (int): C, the width of every block, and B.
+        num_scales (int): How many scales enter it.
         has_prev (bool): Whether state 1, the output before the previous one,
             exists. If not, its edges contribute nothing and are not built.
         norm_cfg (dict): Norm of every convolution.
@@ -51,6 +54,7 @@ class RelaxedCell(BaseModule):
         self,
         channels: int,
         num_blocks: int,
+        num_scales: int,
         has_prev: bool,
         norm_cfg: dict,
         partial_channels: int,
@@ -68,14 +72,21 @@ class RelaxedCell(BaseModule):
                     )
 
     def forward(
-        self, xs: Sequence[Tensor], prev: Optional[Tensor], weights: Tensor
-    ) -> Sequence[Tensor]:
-        """Give all blocks, (N, B * C, H, W), for each incoming scale.
+        self,
+        xs: Sequence[Tensor],
+        prev: Optional[Tensor],
+        weights: Tensor,
+        betas: Sequence[Tensor],
+    ) -> Tensor:
+        """Give all blocks, (N, B * C, H, W), summed over incoming scales.
 
-        ``xs`` are state 0 from each scale, (N, C, H, W), ``prev`` is state 1,
-        and ``weights`` are the softmaxed alphas, (edges, primitives).
+        ``xs`` are state 0 from each scale, (N, C, H, W), with the softmaxed
+        ``betas`` of their transitions; ``prev`` is state 1, and ``weights``
+        are the softmaxed alphas, (edges, primitives).
         """
-        return [self._run(x, prev, weights) for x in xs]
+        return sum(
+            beta * self._run(x, prev, weights) for beta, x in zip(betas, xs)
+        )
 
     def _run(self, x, prev, weights):
         states, width = [x, prev], self.mixed_channels
@@ -89,8 +100,8 @@ class RelaxedCell(BaseModule):
                 self.edges[str(edge)](state[:, :width], weights[edge])
                 for state, edge in inputs
             )
-            passed = sum(state[:, width:] for state, _ in inputs)
-            states.append(with_passed(mixed, passed / len(inputs)))
+            passed = [state[:, width:] for state, _ in inputs]
+            states.append(with_passed(mixed, passed))
         return torch.cat(states[2:], dim=1)
 
 
@@ -142,7 +153,11 @@ class RelaxedNode(BaseModule):
             else None
         )
         self.cell = CELLS[form](
-            channels, has_prev=has_prev, norm_cfg=norm_cfg, **kwargs
+            channels,
+            num_scales=len(sources),
+            has_prev=has_prev,
+            norm_cfg=norm_cfg,
+            **kwargs,
         )
 
     def forward(
@@ -158,12 +173,17 @@ class RelaxedNode(BaseModule):
         ``sources`` are H^{l-1} at each incoming scale, with the softmaxed
         ``betas`` of their transitions; ``prev`` is H^{l-2} at this one.
         """
+        calls = [
+            partial(self._enter, *args, size)
+            for args in zip(self.entries, self.steps, sources)
+        ]
         if self.prev_entry is not None:
-            prev = self.prev_entry(prev)
-        xs = []
-        for step, source, entry in zip(self.steps, sources, self.entries):
-            if step == -1:
-                source = resize(source, size, self.align_corners)
-            xs.append(entry(source))
-        outs = self.cell(xs, prev, alphas)
-        return sum(beta * out for beta, out in zip(betas, outs))
+            calls.append(partial(self.prev_entry, prev))
+        xs = [*side_by_side(*calls)]
+        prev = xs.pop() if self.prev_entry is not None else None
+        return self.cell(xs, prev, alphas, betas)
+
+    def _enter(self, entry, step, source, size):
+        if step == -1:
+            source = resize(source, size, self.align_corners)
+        return entry(source)
