@@ -112,7 +112,7 @@ class FusedRelaxedCell(BaseModule):
         for state in range(2, self.num_blocks + 2):
             # The first edge ends in the block that is complete now.
             mixed, *sums = sums.split([1, sums.shape[1] - 1], dim=1)
-            x = with_passed(mixed.squeeze(1), passed)
+            x = with_passed(mixed.squeeze(1).contiguous(), passed)
             blocks.append(x)
             if state in fan_outs:
                 sums = sums[0] + fan_outs[state](x[:, :width])

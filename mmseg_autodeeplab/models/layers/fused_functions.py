@@ -39,6 +39,8 @@ class Separable(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, depthwise, pointwise, fan_out):
+        if x.is_cuda:
+            pointwise = _block_diagonal(pointwise, fan_out)
         out = _pointwise(_depthwise(x, depthwise), pointwise, fan_out)
         ctx.fan_out = fan_out
         of_kernels = any(ctx.needs_input_grad[1:3])
@@ -56,6 +58,21 @@ class Separable(torch.autograd.Function):
             grad, x, depthwise, len(depthwise)
         )
         return *_cast(ctx, (grad_x, grad_depthwise, grad_pointwise)), None
+
+
+class Join(torch.autograd.Function):
+    """``torch.cat`` of channels, as many in each part."""
+
+    @staticmethod
+    def forward(ctx, *parts):
+        ctx.number = len(parts)
+        return torch.cat(parts, dim=1)
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad = grad.unflatten(1, (ctx.number, -1)).transpose(0, 1)
+        # Otherwise, each of them is made contiguous, once or twice.
+        return (grad.contiguous() if grad.is_cuda else grad).unbind()
 
 
 class WeightedSum(torch.autograd.Function):
@@ -104,8 +121,7 @@ def _depthwise(x, kernel):
 def _pointwise(x, kernel, fan_out):
     if not x.is_cuda:
         return F.conv2d(x, kernel, groups=fan_out)
-    matrix = _block_diagonal(kernel, fan_out).expand(len(x), -1, -1)
-    return torch.bmm(matrix, x.flatten(2)).view(x.shape)
+    return torch.bmm(kernel.expand(len(x), -1, -1), x.flatten(2)).view(x.shape)
 
 
 def _pointwise_backward(grad, x, kernel, fan_out):
@@ -113,17 +129,18 @@ def _pointwise_backward(grad, x, kernel, fan_out):
     if not grad.is_cuda:
         x = None if x is None else x()
         return _convolution_backward(grad, x, kernel, fan_out)
-    grad_kernel = None
-    if x is not None:
 
-        def of_kernel():
-            shape = len(grad) * fan_out, kernel.shape[1], -1
-            product = torch.bmm(grad.reshape(shape), x().reshape(shape).mT)
-            return product.view(-1, *kernel.shape).sum(0)
+    def of_kernel():
+        shape = len(grad) * fan_out, len(kernel) // fan_out, -1
+        products = torch.bmm(grad.reshape(shape), x().reshape(shape).mT)
+        products = products.unflatten(0, (len(grad), -1)).sum(0)
+        return products.flatten(0, 1)[:, :, None, None]
 
-        grad_kernel = aside(of_kernel)
-    matrix = _block_diagonal(kernel, fan_out).t().expand(len(grad), -1, -1)
-    return torch.bmm(matrix, grad.flatten(2)).view(grad.shape), grad_kernel
+    matrix = kernel.t().expand(len(grad), -1, -1)
+    return (
+        torch.bmm(matrix, grad.flatten(2)).view(grad.shape),
+        None if x is None else aside(of_kernel),
+    )
 
 
 def _block_diagonal(kernel, fan_out):

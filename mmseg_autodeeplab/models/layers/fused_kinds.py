@@ -11,6 +11,7 @@ from ...arch import PRIMITIVES
 from ...errors import UserError
 from .fused_functions import (
     Convolution,
+    Join,
     Separable,
     WeightedSum,
     sync_batch_norm,
@@ -117,7 +118,7 @@ class FanOut:
                 for i, row in self.layout.weighted.items()
             ),
         )
-        out = self.norm(torch.cat(parts, dim=1), self.layout.groups[-1])
+        out = self.norm(Join.apply(*parts), self.layout.groups[-1])
         out = out.unflatten(1, (len(parts), self.fan_out, -1)).sum(1)
         return WeightedSum.apply(
             out.flatten(2), self.shared_weights.view(self.fan_out, -1), shared

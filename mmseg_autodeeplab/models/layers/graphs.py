@@ -74,7 +74,8 @@ class TrainingGraphs:
 
         def keep(tensor):
             # What a stream is done with, another one may still read.
-            kept.append(tensor.untyped_storage())
+            if torch.cuda.is_current_stream_capturing():
+                kept.append(tensor.untyped_storage())
             return tensor
 
         with (
@@ -204,8 +205,9 @@ def aside(function: Callable[[], Tensor]) -> Tensor:
     parent = torch.cuda.current_stream()
     lanes = _streams.aside[parent]
     lane = lanes.pop(0)
-    stream = lane[0]
-    parent.wait_stream(stream)
+    stream, earlier = lane
+    if earlier is not None:
+        parent.wait_stream(stream)
     stream.wait_stream(parent)
     with torch.cuda.stream(stream):
         result = function()
@@ -227,8 +229,10 @@ class Split(torch.autograd.Function):
         if is_branching():
             parent = torch.cuda.current_stream()
             for lanes in _streams.aside.values():
-                for stream, _ in lanes:
-                    parent.wait_stream(stream)
+                for stream, function in lanes:
+                    # What is not part of the graph cannot be waited for.
+                    if function is not None:
+                        parent.wait_stream(stream)
             for grad in grads:
                 grad.record_stream(parent)
         return torch.cat(grads), None
