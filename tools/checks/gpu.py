@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 import traceback
+from operator import itemgetter
 from pathlib import Path
 
 import torch
@@ -52,27 +53,31 @@ from mmseg_autodeeplab.models.layers import CELLS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 GIB, BATCH = 2**30, 2
+# Net and crop of searches, to which images are resized first, workers, at most
+# so many quarters of a search's iterations; networks, shapes and precisions of
+# inference; GiB to fit into. On a GPU they are the paper's.
 SIZES = dict(
-    # The net and crop of the paper; images are resized to `scale`.
     cuda=dict(
         net={},
         crop=321,
         scale=(512, 384),
         workers=4,
-        max_iters=29760,
-        fit='16,24,80',
+        quarter=7440,
         networks=('s', 'm', 'l', 'r50', 'r101'),
         shapes=((1025, 2049), (513, 513)),
+        amp=('none', 'fp16'),
+        fit='16,24,80',
     ),
     cpu=dict(
         net=dict(num_layers=3, num_blocks=1, filter_multiplier=2),
         crop=65,
         scale=(128, 96),
         workers=0,
-        max_iters=8,
-        fit='0.7',
+        quarter=2,
         networks=('s', 'r50'),
         shapes=((65, 129),),
+        amp=('none',),
+        fit='0.7',
     ),
 )
 # What is not `exact` leaves the paper's arithmetic. A graph that fails may
@@ -161,62 +166,58 @@ def known(args, names=CASES):
     return {n: CASES[n] for n in names if not of_gpus & CASES[n].keys()}
 
 
-# Each step yields labels, and what measures their row within some seconds.
+# A step yields the labels of each row, and what finds the rest of it, whose
+# first argument has in `left` how many seconds that may take.
 
 
 def correctness(args, found):
     for name, net in NETS.items():
         for dtype in BOUNDS:
             labels = dict(net=name, dtype=str(dtype))
-            check = functools.partial(check_device, net, dtype)
             for form in CELLS:
-                yield (
-                    dict(labels, compared=f'{form}, {args.device} / cpu'),
-                    functools.partial(check, form, args.device),
-                )
-            if dtype is torch.float32:
-                yield (
-                    dict(labels, compared='fused, cpu / float64'),
-                    functools.partial(check, 'fused', None),
-                )
+                compared = dict(compared=f'{form}, {args.device} / cpu')
+                yield labels | compared, check_device, net, dtype, form
+            if dtype is torch.float32:  # What roundings do anywhere.
+                compared = dict(compared='reference, cpu / float64')
+                yield labels | compared, check_roundings, net
     if args.device == 'cuda':
         for dtype in BOUNDS:
+            labels = dict(net='four iterations', dtype=str(dtype))
             for graphs in (False, True):
-                yield (
-                    dict(
-                        net='L=4, B=2; a search of 4 iterations',
-                        dtype=str(dtype),
-                        compared=f'{"graphs" if graphs else "again"} / fused',
-                    ),
-                    functools.partial(check_graphs, dtype, graphs),
+                compared = dict(
+                    compared=f'{"graphs" if graphs else "again"} / fused'
                 )
+                yield labels | compared, check_graphs, dtype, graphs
 
 
-def check_device(net, dtype, form, device, seconds):
-    """A device against the CPU; or the CPU against double precision."""
+def check_device(args, net, dtype, form):
+    """The device against the CPU."""
+    here = supernet(net, form).to(dtype)
+    there = copy.deepcopy(here).to(args.device)
+    results = forward_backward(there), forward_backward(here)
+    return distances(*results, BOUNDS[dtype])
+
+
+def check_roundings(args, net):
+    """Single against double precision, on the CPU."""
+    here = supernet(net, 'reference')
+    exact = copy.deepcopy(here).double()
+    return distances(forward_backward(here), forward_backward(exact))
+
+
+def supernet(net, form):
     set_backends(dict(tune=False))
     init_default_scope('mmseg')
     torch.manual_seed(0)
-    cfg = dict(net, type='AutoDeepLabSupernet', form=form)
-    here = MODELS.build(cfg).to(dtype)
-    images = torch.randn(BATCH, 3, 65, 65)
-    if device:
-        other, expected = copy.deepcopy(here).to(device), here
-    else:
-        other, expected = here, copy.deepcopy(here).double()
-    return distances(
-        forward_backward(other, images),
-        forward_backward(expected, images),
-        BOUNDS[dtype],
-    )
+    return MODELS.build(dict(net, type='AutoDeepLabSupernet', form=form))
 
 
-def forward_backward(net, images):
+def forward_backward(net):
     """Outputs, gradients in random directions, running statistics."""
     for param in net.arch_parameters():
         param.requires_grad_(True)
-    outs = net(images.to(net.alphas))
     torch.manual_seed(1)
+    outs = net(torch.randn(BATCH, 3, 65, 65).to(net.alphas))
     sum((o * torch.randn(o.shape).to(o)).mean() for o in outs).backward()
     found = {f'output.{i}': out.detach() for i, out in enumerate(outs)}
     found.update((name, p.grad) for name, p in net.named_parameters())
@@ -224,19 +225,20 @@ def forward_backward(net, images):
     return {name: value.cpu().double() for name, value in found.items()}
 
 
-def check_graphs(dtype, graphs, seconds):
+def check_graphs(args, dtype, graphs):
     """What a search without graphs ends with, and one with or without."""
     set_backends(dict(tune=False))
-    return distances(
-        small_search(dtype, graphs), small_search(dtype, False), BOUNDS[dtype]
+    found, expected = (
+        small_search(args.device, dtype, settings)
+        for settings in (dict(graphs=True) if graphs else {}, {})
     )
+    return distances(found, expected, BOUNDS[dtype])
 
 
-def small_search(dtype, graphs):
+def small_search(device, dtype, settings):
     """The state after a few iterations, and an output of another size."""
-    settings = dict(graphs=graphs) if graphs else {}
     cfg = configure(NETS['L=4, B=2'], 65, settings)
-    model, steps = benchmark.search_steps(cfg, 'cuda')
+    model, steps = benchmark.search_steps(cfg, device)
     model.to(dtype)
     for turn in range(4):
         torch.manual_seed(turn)
@@ -252,13 +254,13 @@ def small_search(dtype, graphs):
 
 def distances(found, expected, bound=None):
     """The largest of each kind of tensor, and where it is."""
-    row, worst = {}, (-1.0, None)
+    row, worst = {}, (0.0, None)
     for name, value in expected.items():
         difference = (found[name] - value).abs().max()
         distance = float(difference / value.abs().max()) if difference else 0.0
         if not math.isfinite(distance):
             distance = math.inf
-        worst = max(worst, (distance, name))
+        worst = max(worst, (distance, name), key=itemgetter(0))
         if name.startswith('output'):
             kind = 'outputs'
         elif name.endswith(('alphas', 'betas')):
@@ -274,58 +276,56 @@ def distances(found, expected, bound=None):
 
 def timing(args, found):
     for name, settings in known(args).items():
-        case = functools.partial(time_case, args.device, settings)
-        yield dict(case=name), case
+        yield dict(case=name), time_case, settings
 
 
-def time_case(device, settings, seconds):
-    size = SIZES[device]
-    crop = size['crop']
+def time_case(args, settings):
+    size = SIZES[args.device]
     set_backends(settings)
-    cfg = configure(size['net'], crop, settings)
     found = benchmark.measure_search(
-        cfg,
-        crop,
+        configure(size['net'], size['crop'], settings),
+        size['crop'],
         BATCH,
         HALVES,
-        device,
+        args.device,
         settings.get('channels_last', False),
         iters=10,
         warmup=2,
-        seconds=min(seconds, 6),
+        seconds=min(args.left, 6),
     )
-    medians = {k: statistics.median(v['samples']) for k, v in found.items()}
-    row = {f'{half} ms': 1e3 * t for half, t in medians.items()}
-    row['peak GiB'] = max(h['built'] + h['peak'] for h in found.values()) / GIB
-    if device == 'cuda':  # The pools of graphs, too.
+    weights, arch = (statistics.median(found[h]['samples']) for h in HALVES)
+    row = {
+        'weights ms': 1e3 * weights,
+        'arch ms': 1e3 * arch,
+        'hours': project(weights, arch),
+        'peak GiB': max(h['built'] + h['peak'] for h in found.values()) / GIB,
+        'samples': {half: found[half]['samples'] for half in HALVES},
+    }
+    if args.device == 'cuda':  # The pools of graphs, too.
         row['reserved GiB'] = torch.cuda.max_memory_reserved() / GIB
-    row['hours'] = project(cfg, medians)
-    row['samples'] = {half: h['samples'] for half, h in found.items()}
     return row
 
 
-def project(cfg, seconds):
-    """Hours of the config's search, by the seconds of its steps."""
+def project(weights, arch):
+    """Hours of the paper's search, by the seconds of its steps."""
+    cfg = configure({}, FIT_CROP, {})
     rows = [
-        dict(dict.fromkeys(KEYS), half=half, seconds=s)
-        for half, s in seconds.items()
+        dict(dict.fromkeys(KEYS), half=half, seconds=seconds)
+        for half, seconds in dict(weights=weights, arch=arch).items()
     ]
     begin = benchmark.search_hook(cfg)['begin']
-    total = benchmark.project(rows, cfg.train_cfg.max_iters, begin)
-    return total[0]['seconds'] / 3600
+    (total,) = benchmark.project(rows, cfg.train_cfg.max_iters, begin)
+    return total['seconds'] / 3600
 
 
 def profiling(args, found):
     for name, settings in known(args, PROFILED).items():
         for half in HALVES:
-            yield (
-                dict(case=name, half=half),
-                functools.partial(profile_step, args.device, settings, half),
-            )
+            yield dict(case=name, half=half), profile_step, settings, half
 
 
-def profile_step(device, settings, half, seconds):
-    size = SIZES[device]
+def profile_step(args, settings, half):
+    size, device = SIZES[args.device], args.device
     set_backends(settings)
     cfg = configure(size['net'], size['crop'], settings)
     model, steps = benchmark.search_steps(cfg, device)
@@ -366,11 +366,10 @@ def searching(args, found):
     best = min(rows, key=lambda row: row['hours'], default=dict(case='fused'))
     whole = {}
     with tempfile.TemporaryDirectory() as folder:
-        search = functools.partial(run_search, args, Path(folder), best, whole)
-        for run in ('undisturbed', 'resumed', 'resumed again'):
-            labels = dict(case=best['case'], run=run)
-            yield labels, functools.partial(search, run)
-            if run not in whole:  # There was no time, or an error.
+        for name in ('undisturbed', 'resumed', 'resumed again'):
+            labels = dict(case=best['case'], run=name)
+            yield labels, run_search, Path(folder), best, whole, name
+            if name not in whole:  # There was no time, or an error.
                 return
 
 
@@ -386,59 +385,52 @@ class Clock(Hook):
         if self.ends[-1] > self._until:
             runner.train_loop.stop_training = True
 
-    def milliseconds(self, begin, end):
+    def seconds(self, begin, end=None):
         """Of an iteration; the first ones of a kind tune and capture."""
-        begin = min(begin + 3, end - 2)
-        return (
-            1e3 * (self.ends[end - 1] - self.ends[begin]) / (end - 1 - begin)
-        )
+        ends = self.ends[begin:end]
+        ends = ends[min(3, len(ends) - 2) :]
+        return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
-def run_search(args, folder, best, whole, run, seconds):
+def run_search(args, folder, best, whole, name):
     """A search, or the last quarter of one; `whole` has what runs end with."""
-    settings = CASES[best['case']]
-    if run == 'undisturbed':
+    settings, first = CASES[best['case']], name == 'undisturbed'
+    if first:
         if 'hours' not in best:
-            best = time_case(args.device, settings, 1)
-        # Two quarters more, for both that are resumed.
+            best = time_case(args, settings)
+        # Both that are resumed take half of all architecture steps again.
         each = (1.5 * best['weights ms'] + best['arch ms']) / 1e3
-        most = SIZES[args.device]['max_iters']
-        quarter = max(int(0.6 * seconds / each), 8) // 4
-        whole['iters'] = 4 * min(quarter, most // 4)
+        quarter = max(int(0.6 * args.left / each), 8) // 4
+        whole['iters'] = 4 * min(quarter, SIZES[args.device]['quarter'])
     iters = whole['iters']
     set_backends(settings)
     cfg = search_config(args, folder, settings, iters)
-    if run != 'undisturbed':
+    cfg.work_dir = str(folder / name)
+    # By which MMEngine tells runs of a process apart.
+    cfg.experiment_name = cfg.visualizer.name = f'{name} {time.time_ns()}'
+    if not first:
         cfg.load_from = str(folder / f'undisturbed/iter_{3 * iters // 4}.pth')
         cfg.resume = True
-    cfg.work_dir = str(folder / run)
-    # By which MMEngine tells runs of a process apart.
-    cfg.experiment_name = cfg.visualizer.name = f'{run}_{time.time_ns()}'
     runner = Runner.from_cfg(cfg)
-    clock = Clock(seconds)
+    clock = Clock(args.left)
     runner.register_hook(clock)
     runner.train()
     row = dict(iterations=len(clock.ends))
     if runner.iter < iters:
-        return dict(row, skipped=f'no time for the {iters} iterations')
-    found = runner.model.state_dict()
-    whole[run] = {k: v.cpu().double() for k, v in found.items()}
-    if run != 'undisturbed':
-        other = 'undisturbed' if run == 'resumed' else 'resumed'
-        return {**row, 'other': other, **distances(whole[run], whole[other])}
-    half = iters // 2
-    times = clock.milliseconds(0, half), clock.milliseconds(half, iters)
-    paper = configure({}, 321, {})
+        raise TimeoutError(f'{len(clock.ends)} iterations, not {iters}')
+    state = runner.model.state_dict()
+    whole[name] = {key: value.cpu().double() for key, value in state.items()}
+    if not first:
+        other = 'undisturbed' if name == 'resumed' else 'resumed'
+        return row | dict(other=other) | distances(whole[name], whole[other])
+    weights, both = clock.seconds(0, iters // 2), clock.seconds(iters // 2)
     return {
         **row,
-        'ms at first': times[0],
-        'ms with arch': times[1],
-        'hours': project(
-            paper,
-            dict(weights=times[0] / 1e3, arch=(times[1] - times[0]) / 1e3),
-        ),
+        'weights ms': 1e3 * weights,
+        'arch ms': 1e3 * (both - weights),
+        'hours': project(weights, both - weights),
         'mIoU': runner.message_hub.get_scalar('val/mIoU').current(),
-        'architecture': runner.model.backbone.architecture().content(),
+        'decoded': runner.model.backbone.architecture().content(),
     }
 
 
@@ -446,34 +438,29 @@ def search_config(args, folder, settings, iters):
     """The paper's search, shortened, on other data."""
     size = SIZES[args.device]
     cfg = configure(size['net'], size['crop'], settings)
-    name = 'camvid' if args.data else 'shapes'
+    name, root = 'camvid', args.data
+    if not args.data:
+        name, root = 'shapes', str(folder / 'shapes')
     data = cli.read_config(str(CONFIGS / f'_base_/datasets/{name}.py'))
-    load = [
-        dict(type='LoadCheckedImage'),
-        dict(type='LoadCheckedAnnotations'),
-        dict(type='Resize', scale=size['scale'], keep_ratio=True),
-    ]
-    crop = [
-        dict(type='RandomCrop', crop_size=(size['crop'],) * 2),
-        dict(type='RandomFlip', prob=0.5),
-    ]
-    pack = [dict(type='PackSegInputs')]
-    for part, pipeline in dict(
-        train=load + crop + pack, val=load + pack
-    ).items():
+    crop = dict(type='RandomCrop', crop_size=(size['crop'],) * 2)
+    crop = dict(train=[crop, dict(type='RandomFlip', prob=0.5)], val=[])
+    for part, transforms in crop.items():
         loader = data[f'{part}_dataloader']
-        loader.dataset.update(
-            data_root=args.data or str(folder / 'shapes'), pipeline=pipeline
-        )
+        loader.num_workers = size['workers']
+        loader.persistent_workers = size['workers'] > 0
+        loader.dataset.data_root = root
         if not args.data:
-            loader.dataset.num_images = 32
-        loader.update(
-            num_workers=size['workers'], persistent_workers=size['workers'] > 0
-        )
+            loader.dataset.num_images = 16
+        loader.dataset.pipeline = [
+            dict(type='LoadCheckedImage'),
+            dict(type='LoadCheckedAnnotations'),
+            dict(type='Resize', scale=size['scale'], keep_ratio=True),
+            *transforms,
+            dict(type='PackSegInputs'),
+        ]
         cfg[f'{part}_dataloader'] = loader
-    cfg.train_dataloader.update(
-        batch_size=BATCH, sampler=dict(type='SplitInfiniteSampler')
-    )
+    cfg.train_dataloader.batch_size = BATCH
+    cfg.train_dataloader.sampler = dict(type='SplitInfiniteSampler')
     classes = DATASETS.get(loader.dataset.type).METAINFO['classes']
     cfg.model.decode_head.num_classes = len(classes)
     cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
@@ -491,27 +478,24 @@ def inference(args, found):
     size = SIZES[args.device]
     for shape in size['shapes']:
         for name in size['networks']:
-            for amp in ('none', 'fp16')[: 1 + (args.device == 'cuda')]:
-                yield (
-                    dict(
-                        network=name, shape=f'{shape[0]}x{shape[1]}', amp=amp
-                    ),
-                    functools.partial(infer, args.device, name, shape, amp),
-                )
+            for amp in size['amp']:
+                labels = dict(network=name, shape='{}x{}'.format(*shape))
+                yield labels | dict(amp=amp), infer, name, shape, amp
 
 
-def infer(device, name, shape, amp, seconds):
+def infer(args, name, shape, amp):
     set_backends({})
     rest = 'b2-40k_cityscapes-769x769.py'
     if name.startswith('r'):
-        cfg = get_config(
-            f'mmseg::deeplabv3plus/deeplabv3plus_{name}-d8_4x{rest}'
-        )
+        stock = f'mmseg::deeplabv3plus/deeplabv3plus_{name}-d8_4x{rest}'
+        cfg = get_config(stock)
     else:
         path = CONFIGS / f'autodeeplab/autodeeplab-{name}_8x{rest}'
         cfg = cli.read_config(str(path))
-    timing = dict(iters=20, warmup=2, seconds=min(seconds, 3))
-    row = benchmark.measure_inference(cfg, shape, 1, device, amp, **timing)
+    timing = dict(iters=20, warmup=2, seconds=min(args.left, 3))
+    row = benchmark.measure_inference(
+        cfg, shape, 1, args.device, amp, **timing
+    )
     samples = row['samples']
     return {
         'ms': 1e3 * statistics.median(samples),
@@ -527,19 +511,19 @@ def fitting(args, found):
     for name, settings in known(args, FITTED).items():
         predict = prediction(args.device, settings)
         for limit in map(float, limits.split(',')):
-            yield (
-                {'case': name, 'GiB': limit},
-                functools.partial(fit, args.device, settings, predict, limit),
-            )
+            yield {'case': name, 'GiB': limit}, fit, settings, predict, limit
 
 
 def memory(device, settings, crop, batch):
     """Bytes of an iteration, model included."""
-    set_backends(settings)
+    # Without what cuDNN tries out, and can do without.
+    set_backends(settings | dict(tune=False))
     cfg = configure(SIZES[device]['net'], crop, settings)
     found = benchmark.measure_search(
         cfg, crop, batch, HALVES, device, iters=0, warmup=1
     )
+    if settings.get('graphs'):  # Whose pools are never given back.
+        return torch.cuda.max_memory_reserved()
     return max(half['built'] + half['peak'] for half in found.values())
 
 
@@ -561,41 +545,60 @@ def prediction(device, settings):
     return predict
 
 
-def fit(device, settings, predict, limit, seconds):
+def fit(args, settings, predict, limit):
     """What is predicted to fit, or the next below that does."""
-    until = time.perf_counter() + seconds
+    until = time.perf_counter() + args.left
     (row,) = benchmark.fit([dict.fromkeys(KEYS)], [limit], predict)
-    crop, batch = row['crop'], row['batch']
-    tried = 0
-    while batch and not fits(device, settings, FIT_CROP, batch, limit):
-        batch, tried = batch - 1, tried + 1
-        if time.perf_counter() > until:
-            raise TimeoutError(f'a batch of {batch + 1} is too large')
-    while crop and not fits(device, settings, crop, FIT_BATCH, limit):
-        crop, tried = max(crop - 32, 0), tried + 1
-        if time.perf_counter() > until:
-            raise TimeoutError(f'a crop of {crop + 32} is too large')
+
+    def largest(case, key, step):
+        while case[key] > 0 and not fits(args.device, settings, case, limit):
+            case[key] -= step
+            if time.perf_counter() > until:
+                raise TimeoutError(f'not even {case} was tried')
+        return max(case[key], 0)
+
+    batch = dict(crop=FIT_CROP, batch=row['batch'])
+    crop = dict(crop=row['crop'], batch=FIT_BATCH)
     return {
-        f'batch at crop {FIT_CROP}': batch,
-        f'crop at batch {FIT_BATCH}': crop,
-        'too large': tried,
+        f'batch at crop {FIT_CROP}': largest(batch, 'batch', 1),
+        f'crop at batch {FIT_BATCH}': largest(crop, 'crop', 32),
     }
 
 
-def fits(device, settings, crop, batch, limit):
+def fits(device, settings, case, limit):
     """Whether an iteration runs where there is no more memory."""
     room = limit * GIB
     if device == 'cuda':
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(room / total, 1.0))
     try:
-        return memory(device, settings, crop, batch) <= room
+        return memory(device, settings, **case) <= room
     except torch.OutOfMemoryError:
         return False
     finally:
         clean(device)
         if device == 'cuda':
             torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def clean(device):
+    """Give back what the last case left behind."""
+    gc.collect()
+    if device == 'cuda':
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def attempt(args, function, *arguments):
+    """What a function returns, or how it failed."""
+    try:
+        return function(args, *arguments)
+    # A GPU is there for minutes: whatever fails, of whatever kind, all other
+    # numbers are wanted, and the traceback, to mend it without one.
+    except Exception as error:
+        return dict(error=one_line(error), traceback=traceback.format_exc())
+    finally:
+        clean(args.device)
 
 
 # The share of the time that is left which each step takes at most.
@@ -609,57 +612,53 @@ STEPS = dict(
 )
 
 
-def clean(device):
-    """Give back what the last case left behind."""
-    gc.collect()
-    if device == 'cuda':
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-
-
-def attempt(device, task, seconds):
-    """What a task returns, or how it failed."""
-    try:
-        return task(seconds)
-    # A time on a GPU is lent once: whatever fails, of whatever kind, the
-    # other numbers are wanted, and the traceback to mend it later.
-    except Exception as error:
-        return dict(error=one_line(error), traceback=traceback.format_exc())
-    finally:
-        clean(device)
-
-
 def run(args, found, end):
-    """Take the steps, and begin anew where an error took the device along."""
+    """Take the steps; the file has each row as soon as it is there."""
     for name in args.steps:
         step, share = STEPS[name]
         rows = found['steps'].setdefault(name, [])
-        now = time.perf_counter()
-        until = now + share * (end - now)
-        for labels, task in step(args, found):
+        until = end - (1 - share) * (end - time.perf_counter())
+        taken = False
+        for labels, *task in step(args, found):
             if any(labels.items() <= row.items() for row in rows):
                 continue
-            left = until - time.perf_counter()
-            print(f'{end - time.perf_counter():.0f} s left: {name} {labels}')
-            if left > 0:
-                row = attempt(args.device, task, left)
+            taken = True
+            args.left = until - time.perf_counter()
+            print(f'{args.left:.0f} s left: {name} {labels}', flush=True)
+            # What it says of a crash, after which the same command goes on.
+            rows.append(dict(labels, error='the process ended'))
+            write(args, found)
+            if args.left > 0:
+                rows[-1] = labels | attempt(args, *task)
             else:
-                row = dict(skipped='no time was left')
-            rows.append({**labels, **row})
-            write_atomically(args.out, to_json(found, indent=1) + '\n')
-            if 'error' in row:
-                print(row['traceback'], file=sys.stderr, flush=True)
-                go_on_or_restart(args, end)
+                rows[-1] = dict(labels, skipped='no time was left')
+            write(args, found)
+            if 'error' in rows[-1]:
+                print(rows[-1]['traceback'], file=sys.stderr, flush=True)
+                if is_lost(args.device):
+                    restart(end)
+        # A profiler slows down whatever comes after it in a process.
+        if taken and step is profiling and args.device == 'cuda':
+            restart(end)
 
 
-def go_on_or_restart(args, end):
-    """No later call of CUDA works in a process where one has gone wrong."""
+def write(args, found):
+    write_atomically(args.out, to_json(found, indent=1) + '\n')
+
+
+def is_lost(device):
+    """Whether an error took the device along, for the whole process."""
     try:
-        getattr(torch, args.device).synchronize()
+        getattr(torch, device).synchronize()
     except RuntimeError:
-        left = str(end - time.perf_counter())
-        command = [sys.executable, *sys.argv, '--seconds', left]
-        os.execv(sys.executable, command)
+        return True
+    return False
+
+
+def restart(end):
+    """Go on in a new process."""
+    left = str(end - time.perf_counter())
+    os.execv(sys.executable, [sys.executable, *sys.argv, '--seconds', left])
 
 
 def markdown(found):
