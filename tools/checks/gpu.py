@@ -53,11 +53,14 @@ from mmseg_autodeeplab.models.layers import CELLS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 GIB, BATCH = 2**30, 2
-# Net and crop of searches, to which images are resized first, workers, at most
-# so many quarters of a search's iterations; networks, shapes and precisions of
-# inference; GiB to fit into. On a GPU they are the paper's.
+# For each device: nets whose correctness is checked; net and crop of searches,
+# to whose scale images are resized, workers of their loaders, and at most so
+# many quarters of their iterations; networks, shapes and precisions of
+# inference; what is to fit, by a line through which crops, into how many GiB.
+# On a GPU they are the paper's.
 SIZES = dict(
     cuda=dict(
+        nets=('L=4, B=2', 'L=5, B=2', 'L=4, B=3, affine norms'),
         net={},
         crop=321,
         scale=(512, 384),
@@ -66,9 +69,12 @@ SIZES = dict(
         networks=('s', 'm', 'l', 'r50', 'r101'),
         shapes=((1025, 2049), (513, 513)),
         amp=('none', 'fp16'),
+        fitted=('fused', 'fused, with_cp', 'fused, graphs'),
+        line=(321, 641),
         fit='16,24,80',
     ),
     cpu=dict(
+        nets=('L=4, B=2',),
         net=dict(num_layers=3, num_blocks=1, filter_multiplier=2),
         crop=65,
         scale=(128, 96),
@@ -77,6 +83,8 @@ SIZES = dict(
         networks=('s', 'r50'),
         shapes=((65, 129),),
         amp=('none',),
+        fitted=('fused',),
+        line=(129, 257),
         fit='0.7',
     ),
 )
@@ -99,11 +107,12 @@ CASES = {
     'fused, bf16': dict(amp='bfloat16'),
 }
 PROFILED = 'fused', 'fused, graphs', 'fused, graphs, bf16', 'fused, bf16'
-FITTED = 'fused', 'fused, with_cp', 'fused, graphs'
+# So small that roundings hardly ever carry a value over a kink.
 NETS = {
     'L=4, B=2': dict(num_layers=4, num_blocks=2, filter_multiplier=4),
-    'L=5, B=3, affine norms': dict(
-        num_layers=5,
+    'L=5, B=2': dict(num_layers=5, num_blocks=2, filter_multiplier=4),
+    'L=4, B=3, affine norms': dict(
+        num_layers=4,
         num_blocks=3,
         filter_multiplier=4,
         norm_cfg=dict(type='BN'),
@@ -171,7 +180,8 @@ def known(args, names=CASES):
 
 
 def correctness(args, found):
-    for name, net in NETS.items():
+    for name in SIZES[args.device]['nets']:
+        net = NETS[name]
         for dtype in BOUNDS:
             labels = dict(net=name, dtype=str(dtype))
             for form in CELLS:
@@ -507,8 +517,9 @@ def infer(args, name, shape, amp):
 
 
 def fitting(args, found):
-    limits = args.fit or SIZES[args.device]['fit']
-    for name, settings in known(args, FITTED).items():
+    size = SIZES[args.device]
+    limits = args.fit or size['fit']
+    for name, settings in known(args, size['fitted']).items():
         predict = prediction(args.device, settings)
         for limit in map(float, limits.split(',')):
             yield {'case': name, 'GiB': limit}, fit, settings, predict, limit
@@ -532,7 +543,7 @@ def prediction(device, settings):
 
     @functools.cache
     def line():
-        crops = (FIT_CROP, 2 * FIT_CROP - 1)
+        crops = SIZES[device]['line']
         a, b = (memory(device, settings, crop, FIT_BATCH) for crop in crops)
         x, y = (FIT_BATCH * crop**2 for crop in crops)
         slope = (b - a) / (y - x)
