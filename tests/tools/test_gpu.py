@@ -24,19 +24,19 @@ def tool():
 
 
 @pytest.mark.run
-def test_everything_in_small(tmp_path):
-    def run(*options):
-        return subprocess.run(
-            [sys.executable, '-W', 'ignore', TOOL, *options],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-
-    done = run('--device', 'cpu', '--seconds', '300', '--out', 'found.json')
+def test_everything_in_small(tmp_path, run_tool, capsys):
+    file = tmp_path / 'found.json'
+    options = ('--device', 'cpu', '--seconds', '600', '--out', str(file))
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', TOOL, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
-    steps = json.loads((tmp_path / 'found.json').read_text())['steps']
+    assert list(tmp_path.iterdir()) == [file]
+    steps = json.loads(file.read_text())['steps']
     assert list(steps) == (
         'correctness time profile search inference fit'.split()
     )
@@ -60,7 +60,8 @@ def test_everything_in_small(tmp_path):
         assert row['iterations'] == 2
         assert row['weights'] == row['architecture'] == row['statistics'] == 0
 
-    table = run('--table', 'found.json').stdout
+    run_tool('checks/gpu', '--table', file)
+    table = capsys.readouterr().out
     assert done.stdout.endswith(table) and '## fit' in table
 
 

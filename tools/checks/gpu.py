@@ -33,6 +33,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
@@ -146,9 +147,15 @@ def parse_args():
     return parser.parse_args()
 
 
+@functools.cache
+def paper():
+    """The config of the paper's search."""
+    return cli.read_config(str(CONFIGS / 'autodeeplab/search_cityscapes.py'))
+
+
 def configure(net, crop, settings):
-    """The config of the paper's search, for another net and crop."""
-    cfg = cli.read_config(str(CONFIGS / 'autodeeplab/search_cityscapes.py'))
+    """That of another net and crop."""
+    cfg = copy.deepcopy(paper())
     backbone = cfg.model.backbone
     backbone.update(net)
     for key in {'form', 'with_cp', 'graphs'} & settings.keys():
@@ -318,13 +325,12 @@ def time_case(args, settings):
 
 def project(weights, arch):
     """Hours of the paper's search, by the seconds of its steps."""
-    cfg = configure({}, FIT_CROP, {})
     rows = [
         dict(dict.fromkeys(KEYS), half=half, seconds=seconds)
         for half, seconds in dict(weights=weights, arch=arch).items()
     ]
-    begin = benchmark.search_hook(cfg)['begin']
-    (total,) = benchmark.project(rows, cfg.train_cfg.max_iters, begin)
+    begin = benchmark.search_hook(paper())['begin']
+    (total,) = benchmark.project(rows, paper().train_cfg.max_iters, begin)
     return total['seconds'] / 3600
 
 
@@ -353,10 +359,10 @@ def profile_step(args, settings, half):
     kernels = [
         (getattr(event, self_time) / 1e3, event.count, event.key[:80])
         for event in events
-        if event.device_type == of_device
+        if event.device_type == of_device and not event.is_user_annotation
     ]
     busy, median = sum(k[0] for k in kernels), 1e3 * statistics.median(wall)
-    launch = re.compile('cu(da)?(Graph)?Launch')
+    launch = re.compile('cu(da)?(Graph)?Launch|cudaMem(cpy|set)Async')
     return {
         'launches': sum(e.count for e in events if launch.match(e.key)),
         'kernels': sum(k[1] for k in kernels),
@@ -481,7 +487,8 @@ def search_config(args, folder, settings, iters):
     cfg.default_hooks.logger.interval = iters // 4
     del cfg.default_hooks.search_visualization
     cfg.log_level = 'WARNING'
-    return cfg
+    # MMEngine prints it many times, and takes seconds to make that pretty.
+    return Config(cfg.to_dict(), format_python_code=False)
 
 
 def inference(args, found):
@@ -584,7 +591,7 @@ def fits(device, settings, case, limit):
         torch.cuda.set_per_process_memory_fraction(min(room / total, 1.0))
     try:
         return memory(device, settings, **case) <= room
-    except torch.OutOfMemoryError:
+    except torch.cuda.OutOfMemoryError:
         return False
     finally:
         clean(device)
@@ -627,6 +634,8 @@ def run(args, found, end):
     """Take the steps; the file has each row as soon as it is there."""
     for name in args.steps:
         step, share = STEPS[name]
+        if name == args.steps[-1]:
+            share = 1
         rows = found['steps'].setdefault(name, [])
         until = end - (1 - share) * (end - time.perf_counter())
         taken = False
@@ -681,7 +690,8 @@ def markdown(found):
         for row in rows:
             if row.get('top'):
                 parts.append(f'{row["case"]}, {row["half"]}:')
-                parts.append(table(('ms', 'calls', 'kernel'), row['top']))
+                kernels = [(f'{ms:.3f}', *rest) for ms, *rest in row['top']]
+                parts.append(table(('ms', 'calls', 'kernel'), kernels))
     return '\n\n'.join(parts)
 
 
