@@ -78,7 +78,7 @@ SIZES = dict(
         nets=('L=4, B=2',),
         net=dict(num_layers=3, num_blocks=1, filter_multiplier=2),
         crop=65,
-        scale=(128, 96),
+        scale=(96, 72),
         workers=0,
         quarter=2,
         networks=('s', 'r50'),
@@ -439,6 +439,7 @@ def run_search(args, folder, best, whole, name):
     if not first:
         other = 'undisturbed' if name == 'resumed' else 'resumed'
         return row | dict(other=other) | distances(whole[name], whole[other])
+    decoded = runner.model.backbone.architecture()
     weights, both = clock.seconds(0, iters // 2), clock.seconds(iters // 2)
     return {
         **row,
@@ -446,7 +447,8 @@ def run_search(args, folder, best, whole, name):
         'arch ms': 1e3 * (both - weights),
         'hours': project(weights, both - weights),
         'mIoU': runner.message_hub.get_scalar('val/mIoU').current(),
-        'decoded': runner.model.backbone.architecture().content(),
+        'path': '-'.join(map(str, decoded.path)),
+        'decoded': decoded.content(),
     }
 
 
@@ -458,23 +460,27 @@ def search_config(args, folder, settings, iters):
     if not args.data:
         name, root = 'shapes', str(folder / 'shapes')
     data = cli.read_config(str(CONFIGS / f'_base_/datasets/{name}.py'))
+    image, label, resize = (
+        dict(type='LoadCheckedImage'),
+        dict(type='LoadCheckedAnnotations'),
+        dict(type='Resize', scale=size['scale'], keep_ratio=True),
+    )
     crop = dict(type='RandomCrop', crop_size=(size['crop'],) * 2)
-    crop = dict(train=[crop, dict(type='RandomFlip', prob=0.5)], val=[])
-    for part, transforms in crop.items():
+    pipelines = dict(
+        train=[image, label, resize, crop, dict(type='RandomFlip', prob=0.5)],
+        # Labels of validation keep their size.
+        val=[image, resize, label],
+    )
+    for part, pipeline in pipelines.items():
         loader = data[f'{part}_dataloader']
         loader.num_workers = size['workers']
         loader.persistent_workers = size['workers'] > 0
         loader.dataset.data_root = root
         if not args.data:
             loader.dataset.num_images = 16
-        loader.dataset.pipeline = [
-            dict(type='LoadCheckedImage'),
-            dict(type='LoadCheckedAnnotations'),
-            dict(type='Resize', scale=size['scale'], keep_ratio=True),
-            *transforms,
-            dict(type='PackSegInputs'),
-        ]
+        loader.dataset.pipeline = [*pipeline, dict(type='PackSegInputs')]
         cfg[f'{part}_dataloader'] = loader
+    cfg.val_dataloader.dataset.indices = 16
     cfg.train_dataloader.batch_size = BATCH
     cfg.train_dataloader.sampler = dict(type='SplitInfiniteSampler')
     classes = DATASETS.get(loader.dataset.type).METAINFO['classes']
