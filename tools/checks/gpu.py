@@ -640,7 +640,8 @@ def run(args, found, end):
     """Take the steps; the file has each row as soon as it is there."""
     for name in args.steps:
         step, share = STEPS[name]
-        if name == args.steps[-1]:
+        is_last = name == args.steps[-1]
+        if is_last:
             share = 1
         rows = found['steps'].setdefault(name, [])
         until = end - (1 - share) * (end - time.perf_counter())
@@ -664,7 +665,8 @@ def run(args, found, end):
                 if is_lost(args.device):
                     restart(end)
         # A profiler slows down whatever comes after it in a process.
-        if taken and step is profiling and args.device == 'cuda':
+        profiled = taken and step is profiling and args.device == 'cuda'
+        if profiled and not is_last:
             restart(end)
 
 
