@@ -131,8 +131,39 @@ def test_a_lost_device_is_left_for_a_new_process(tool, taken, monkeypatch):
     taken(first=fail)
     ((program, command),) = commands
     assert program == command[0] == sys.executable
-    assert command[1:-2] == sys.argv and command[-2] == '--seconds'
-    assert 50 < float(command[-1]) < 60
+    assert command[1:-1] == sys.argv
+    option, seconds = command[-1].split('=')
+    assert option == '--seconds' and 50 < float(seconds) < 60
+
+
+def test_a_profiler_is_left_once(tool, monkeypatch, tmp_path):
+    """It slows down what comes after it in the process."""
+
+    def profiling(args, found):
+        yield dict(name='profile'), lambda args: dict(number=1)
+
+    def other(args, found):
+        yield dict(name='other'), lambda args: dict(number=2)
+
+    restarts = []
+    monkeypatch.setattr(os, 'execv', lambda *args: restarts.append(args))
+    monkeypatch.setattr(tool, 'clean', lambda device: None)
+    monkeypatch.setattr(tool, 'profiling', profiling)
+    steps = dict(profile=(profiling, 0.5), other=(other, 1))
+    monkeypatch.setattr(tool, 'STEPS', steps)
+
+    def run(end, found, *names):
+        args = argparse.Namespace(device='cuda', steps=names)
+        args.out = str(tmp_path / 'found.json')
+        restarts.clear()
+        tool.run(args, found, time.perf_counter() + end)
+        return len(restarts)
+
+    found = dict(steps={})
+    assert run(60, found, 'profile', 'other') == 1
+    assert run(60, found, 'profile', 'other') == 0
+    assert run(60, dict(steps={}), 'profile') == 0
+    assert run(-1, dict(steps={}), 'profile', 'other') == 0
 
 
 def test_distances(tool):

@@ -649,13 +649,13 @@ def run(args, found, end):
         for labels, *task in step(args, found):
             if any(labels.items() <= row.items() for row in rows):
                 continue
-            taken = True
             args.left = until - time.perf_counter()
             print(f'{args.left:.0f} s left: {name} {labels}', flush=True)
             # What it says of a crash, after which the same command goes on.
             rows.append(dict(labels, error='the process ended'))
             write(args, found)
             if args.left > 0:
+                taken = True
                 rows[-1] = labels | attempt(args, *task)
             else:
                 rows[-1] = dict(labels, skipped='no time was left')
@@ -685,8 +685,8 @@ def is_lost(device):
 
 def restart(end):
     """Go on in a new process."""
-    left = str(end - time.perf_counter())
-    os.execv(sys.executable, [sys.executable, *sys.argv, '--seconds', left])
+    left = f'--seconds={end - time.perf_counter():.1f}'
+    os.execv(sys.executable, [sys.executable, *sys.argv, left])
 
 
 def markdown(found):
