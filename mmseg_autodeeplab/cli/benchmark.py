@@ -56,26 +56,36 @@ def measure_search(
     halves: Sequence[str],
     device: str,
     channels_last: bool = False,
-    **timing: int,
+    **timing: float,
 ) -> dict:
     """Measure iterations of a search, on images of ``crop`` x ``crop``.
 
-    The weight step is the model's ``train_step``, the architecture step that
-    of the config's ``ArchSearchHook``. They take turns, as in a search; by
-    half is what :func:`.measurement.measure` returns.
+    Its steps take turns, as in a search; by half is what
+    :func:`.measurement.measure` returns.
+    """
+    model, steps = search_steps(cfg, device, channels_last)
+    channels = image_channels(cfg.model)
+    data = random_batch(batch, crop, model.num_classes, channels)
+    bound = {half: functools.partial(steps[half], data) for half in halves}
+    return measure(bound, device, **timing)
+
+
+def search_steps(
+    cfg: Config, device: str, channels_last: bool = False
+) -> tuple[nn.Module, dict[str, Callable]]:
+    """The model of a search, in training, and its steps on a batch, by half.
+
+    They are the model's ``train_step`` and that of ``ArchSearchHook``.
     """
     model = _start(cfg, device).train()
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     arch_step = HOOKS.build(search_hook(cfg)).build_step(model, optim_wrapper)
-    channels = image_channels(cfg.model)
-    data = random_batch(batch, crop, model.num_classes, channels)
-    steps = dict(
-        weights=lambda: model.train_step(data, optim_wrapper),
-        arch=lambda: arch_step.step(data),
+    return model, dict(
+        weights=lambda data: model.train_step(data, optim_wrapper),
+        arch=arch_step.step,
     )
-    return measure({half: steps[half] for half in halves}, device, **timing)
 
 
 def measure_inference(
@@ -84,7 +94,7 @@ def measure_inference(
     batch: int,
     device: str,
     amp: str = 'none',
-    **timing: int,
+    **timing: float,
 ) -> dict:
     """Measure the forward pass of a segmentor, up to its logits.
 

@@ -3,6 +3,7 @@
 import ctypes
 import datetime
 import gc
+import math
 import platform
 import re
 import statistics
@@ -48,8 +49,17 @@ def _memory(device, of_tensors, of_process):
     return 1024 * int(re.search(rf'{of_process}:\s*(\d+) kB', status)[1])
 
 
-def measure(steps: dict, device: str, iters: int, warmup: int) -> dict:
+def measure(
+    steps: dict,
+    device: str,
+    iters: int,
+    warmup: int,
+    seconds: float = math.inf,
+) -> dict:
     """Measure functions that take turns.
+
+    After so many ``seconds``, the turns that are left are not taken, but for
+    the warm-up and one.
 
     Returns:
         dict: Per function ``samples``, its times in seconds, and in bytes
@@ -59,7 +69,10 @@ def measure(steps: dict, device: str, iters: int, warmup: int) -> dict:
     wait = getattr(torch, device).synchronize  # For nothing on a CPU.
     samples = {name: [] for name in steps}
     built = settled_memory(device)
-    for _ in range(warmup + iters):
+    began = time.perf_counter()
+    for turn in range(warmup + iters):
+        if turn > warmup and time.perf_counter() - began > seconds:
+            break
         for name, step in steps.items():
             wait()
             start = time.perf_counter()

@@ -42,6 +42,25 @@ def test_what_stays_between_calls():
     assert len(found['samples']) == 2 and min(found['samples']) > 0
 
 
+def test_turns_that_take_too_long_are_left_out():
+    """But for the warm-up and one; the last call is for the memory."""
+    calls = []
+
+    def count(seconds):
+        calls.clear()
+        found = measurement.measure(
+            dict(f=lambda: calls.append(1)),
+            'cpu',
+            iters=5,
+            warmup=2,
+            seconds=seconds,
+        )
+        return len(found['f']['samples']), len(calls)
+
+    assert count(0) == (1, 4)
+    assert count(60) == (5, 8)
+
+
 def allocate():
     torch.empty(2**60, dtype=torch.uint8)
 
