@@ -214,6 +214,13 @@ def test_a_mutation_changes_one_choice():
     assert changed == set(old) - {'stride_1', 'stride_2'}
 
 
+def test_features_are_no_loose_ends():
+    """Also where no layer reads them."""
+    reads = ([0, 0], [2, 0], [0, 2])
+    found = small(layers=[dict(LAYER, inputs=inputs) for inputs in reads])
+    assert found.loose_ends == [3, 4]
+
+
 def test_a_description_has_every_part():
     lines = ZOO['arch0'].describe().splitlines()
     assert len(lines) == 3 + 7
