@@ -55,7 +55,7 @@ def draw_templates(architecture: TemplateArchitecture) -> Figure:
 def draw_layers(architecture: TemplateArchitecture) -> Figure:
     """Draw the graph of the layers, from the features to the concatenation.
 
-    A node has its number, a layer its template, its repeats and a stride of 2.
+    A layer has its number as a node, its template, repeats, and stride of 2.
     Of the wires into it, the upper one is the first input. Faint wires lead
     from the layers that no other one reads.
     """
