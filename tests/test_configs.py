@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = [
     file
     for file in CONFIGS.values()
-    if file.parent.name in ('autodeeplab', 'dpc')
+    if file.parent.name in ('autodeeplab', 'dpc', 'templates')
 ]
 every_config = pytest.mark.parametrize('file', CONFIGS.values(), ids=CONFIGS)
 
@@ -284,13 +284,14 @@ def test_the_config_of_the_readme(tmp_path):
     assert tuple(cfg.model.data_preprocessor.size) == stock.crop_size
 
 
-@pytest.mark.parametrize('method', ['autodeeplab', 'dpc'])
+@pytest.mark.parametrize('method', ['autodeeplab', 'dpc', 'templates'])
 def test_every_config_of_a_network_is_listed(method):
     """In the tables of the zoo's page, and for mim in the metafile."""
     networks = [
         file
         for file in OURS
-        if file.parent.name == method and file.stem.startswith(method)
+        if file.parent.name == method
+        and not file.stem.startswith(('search_', 'backbone_'))
     ]
     page = (ROOT / 'configs' / method / 'README.md').read_text()
     links = re.findall(r'\]\(([\w.-]+\.py)\)', page)
@@ -351,6 +352,54 @@ def test_name_of_a_cell_says_what_is_inside(file):
         backbone.eval()  # Not every one returns itself.
         *_, feature = backbone(torch.empty(1, 3, 128, 64))
     assert feature.shape[2:] == (128 // stride, 64 // stride)
+
+
+TEMPLATES = [file for file in OURS if file.stem.startswith('template-')]
+
+
+@pytest.mark.parametrize('file', TEMPLATES, ids=lambda file: file.stem)
+def test_name_of_a_network_of_templates_says_what_is_inside(file):
+    cfg = read(file)
+    name = re.fullmatch(
+        r'template-(?P<arch>arch[01])_(?P<gpus>\d)xb(?P<batch>\d+)'
+        r'-(?P<thousands>\d+)k_(?P<data>.+)-(?P<height>\d+)x(?P<width>\d+)',
+        file.stem,
+    ).groupdict()
+    head = cfg.model.decode_head
+    assert (head.arch, head.channels, head.sep_repeats) == (
+        name['arch'],
+        64,
+        2,
+    )
+    assert head.stride_everywhere
+    assert cfg.train_dataloader.batch_size == int(name['batch'])
+    assert int(name['batch']) * int(name['gpus']) == 16
+    iterations = 1000 * int(name['thousands'])
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == iterations
+    assert iterations % cfg.train_cfg.val_interval == 0
+    size = int(name['height']), int(name['width'])
+    assert tuple(cfg.model.data_preprocessor.size) == size
+    # The authors' sizes, less what weights of ImageNet do not have.
+    init_default_scope('mmseg')
+    with torch.device('meta'):
+        model = MODELS.build(dict(cfg.model, pretrained=None))
+    assert (
+        sum(p.numel() for p in model.parameters()) + 1088
+        == {
+            ('arch0', 11): 275_531,
+            ('arch0', 19): 280_147,
+            ('arch1', 11): 263_619,
+            ('arch1', 19): 268_235,
+        }[name['arch'], head.num_classes]
+    )
+    # The backbone learns at a quarter of the rate.
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    names = {id(p): name for name, p in model.named_parameters()}
+    for group in wrapper.optimizer.param_groups:
+        for parameter in group['params']:
+            of_backbone = names[id(parameter)].startswith('backbone.')
+            assert group['lr'] == (0.0005 if of_backbone else 0.002)
+            assert group['weight_decay'] == 1e-5
 
 
 @pytest.mark.parametrize('name', ['search_cityscapes', 'search_voc12aug'])

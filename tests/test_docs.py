@@ -36,7 +36,8 @@ PAGES = [INDEX] + [
 ]
 README = ROOT / 'README.md'
 ZOO = [
-    ROOT / 'configs' / name / 'README.md' for name in ('autodeeplab', 'dpc')
+    ROOT / 'configs' / name / 'README.md'
+    for name in ('autodeeplab', 'dpc', 'templates')
 ]
 READMES = [README, *ZOO]
 TEXTS = {

@@ -23,6 +23,12 @@ from .decode import (
 from .dpc import Branch, DPCArchitecture, DPCSpace
 from .primitives import PRIMITIVES, Conv, Primitive, decodable, index_of
 from .space import Space
+from .templates import (
+    Template,
+    TemplateArchitecture,
+    TemplateLayer,
+    TemplateSpace,
+)
 from .trellis import (
     DIRECTIONS,
     MIN_LAYERS,

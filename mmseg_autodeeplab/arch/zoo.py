@@ -6,7 +6,24 @@ from typing import Union
 from .architecture import Architecture, Kind, refuse
 from .autodeeplab import AutoDeepLabArchitecture, Connection
 from .dpc import Branch, DPCArchitecture
+from .templates import TemplateArchitecture
 
+TEMPLATES = dict(
+    paper='https://arxiv.org/abs/1904.02365', searched_on='Cityscapes'
+)
+# fmt: off
+# The two that the authors published, in the numbers of their code.
+ARCH0 = (
+    3, 0, 1,  4, 1, 1,  3, 1, 1,
+    0, 1, 0, 0, 1,  2, 1, 2, 1, 0,  3, 1, 1, 1, 0,  1, 1, 2, 0, 0,
+    3, 0, 2, 0, 0,  5, 3, 2, 1, 0,  0, 5, 0, 1, 0,
+)
+ARCH1 = (
+    1, 1, 0,  1, 3, 0,  3, 4, 0,
+    1, 1, 0, 0, 0,  0, 1, 1, 1, 1,  3, 1, 2, 3, 0,  3, 0, 2, 2, 0,
+    0, 1, 2, 0, 0,  2, 1, 1, 3, 0,  4, 0, 2, 2, 0,
+)
+# fmt: on
 ZOO = {
     # hnasnet in the authors' code (tensorflow/models, research/deeplab):
     # the one architecture behind Auto-DeepLab-S, -M and -L, which differ in
@@ -38,6 +55,10 @@ ZOO = {
             paper='https://arxiv.org/abs/1809.04184', searched_on='Cityscapes'
         ),
     ),
+    **{
+        name: TemplateArchitecture.from_vector(v).with_provenance(**TEMPLATES)
+        for name, v in dict(arch0=ARCH0, arch1=ARCH1).items()
+    },
 }
 
 

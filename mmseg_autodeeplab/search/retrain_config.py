@@ -11,11 +11,12 @@ from ..arch import (
     Architecture,
     AutoDeepLabArchitecture,
     DPCArchitecture,
+    TemplateArchitecture,
 )
 from ..compat.registry import is_a, named, resolve
 from ..datasets import SplitInfiniteSampler, uncheck_pipelines
 from ..errors import UserError, one_line
-from ..models import AutoDeepLab, AutoDeepLabHead, DPCHead
+from ..models import AutoDeepLab, AutoDeepLabHead, DPCHead, TemplateHead
 from .retrain_check import complete_and_check, complete_model, sentence
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -181,6 +182,7 @@ NETWORKS = {AutoDeepLabArchitecture: _autodeeplab}
 PLACES = {
     AutoDeepLabArchitecture: ('backbone', AutoDeepLab),
     DPCArchitecture: ('decode_head', DPCHead),
+    TemplateArchitecture: ('decode_head', TemplateHead),
 }
 
 

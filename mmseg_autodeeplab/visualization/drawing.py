@@ -1,12 +1,9 @@
-"""Cells and paths as pictures, and pictures as files."""
+"""Cells and paths as pictures, and what any drawing is made of."""
 
-import io
-import os.path as osp
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Sequence
+from typing import Any, Optional
 
-import matplotlib as mpl
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
@@ -15,7 +12,6 @@ from matplotlib.path import Path
 from ..arch import (
     PRIMITIVES,
     RATES,
-    Architecture,
     AutoDeepLabArchitecture,
     Connection,
     DPCArchitecture,
@@ -24,10 +20,7 @@ from ..arch import (
 )
 from ..arch.dpc import FEATURE
 from ..arch.primitives import BLUE, GREY, YELLOW
-from ..errors import UserError
-from ..files import write_atomically
 
-FORMATS = ('svg', 'png')
 INK, FAINT, CHOSEN = '#222222', '#B8B8B8', '#0072B2'
 INCHES = 0.13  # per unit, which is about a line of text
 BOX = (9.4, 1.8)  # of a primitive
@@ -55,6 +48,11 @@ class CellLayout:
     is read further on has a lane in every column between. Within a column,
     things are in the order of what they come from.
 
+    Args:
+        cell (Sequence): The pair of connections of each block.
+        outputs (Container[int], optional): States that go into the output:
+            every block by default.
+
     Attributes:
         depths (list[int]): The column of each state.
         columns (list[dict]): Height of each state, or of its lane, by column.
@@ -62,17 +60,23 @@ class CellLayout:
         height (float): Of the whole, centred at 0.
     """
 
-    def __init__(self, cell: Sequence[tuple[Connection, Connection]]) -> None:
+    def __init__(
+        self,
+        cell: Sequence[tuple[Connection, Connection]],
+        outputs: Optional[Container[int]] = None,
+    ) -> None:
         self._cell = cell
         self.depths, last_read = [0, 0], [0, 0]
         for block in cell:
             depth = 1 + max(self.depths[c.input] for c in block)
             self.depths.append(depth)
+            last_read.append(depth)
             for c in block:
-                if c.input < 2:
-                    last_read[c.input] = max(last_read[c.input], depth)
+                last_read[c.input] = max(last_read[c.input], depth)
         end = max(self.depths) + 1
-        last_read += [end] * len(cell)  # Every block goes into the output.
+        for state in range(2, len(last_read)):
+            if outputs is None or state in outputs:
+                last_read[state] = end
 
         self.columns = [{0: 2.0, 1: -2.0}]
         self.height = 8.0
@@ -135,20 +139,20 @@ def draw_cell(architecture: AutoDeepLabArchitecture) -> Figure:
     ax.set_axis_off()
     for state, text in enumerate(('$H^{l-1}$', '$H^{l-2}$')):
         y = layout.columns[0][state]
-        _box(ax, 0, y, INPUT_WIDTH, 2.6, text, fontsize=11)
+        draw_box(ax, 0, y, INPUT_WIDTH, 2.6, text, fontsize=11)
 
     heights = []
     for block in range(architecture.num_blocks):
         _draw_block(ax, layout, block)
         points = layout.wire(block + 2, end)
         heights.append(points[-1][1])
-        _wire(ax, [*points, (right, heights[-1])], color=FAINT, zorder=1)
+        draw_wire(ax, [*points, (right, heights[-1])], color=FAINT, zorder=1)
 
     middle = (max(heights) + min(heights)) / 2
     height = max(heights) - min(heights) + 4
-    _box(ax, right, middle, 2, height, 'concat', rotation=90)
-    _wire(ax, [(right + 2, middle), (right + 3.5, middle)])
-    _text(ax, right + 4.8, middle, '$H^l$', fontsize=11)
+    draw_box(ax, right, middle, 2, height, 'concat', rotation=90)
+    draw_wire(ax, [(right + 2, middle), (right + 3.5, middle)])
+    draw_text(ax, right + 4.8, middle, '$H^l$', fontsize=11)
     return figure
 
 
@@ -159,30 +163,53 @@ def _draw_block(ax, layout, block):
     x = left + BOX[0] + 2 + SUM_RADIUS
     for connection, height in layout.operations(block):
         points = layout.wire(connection.input, depth)
-        _wire(ax, [*points, (left, height)])
-        _wire(ax, [(left + BOX[0], height), (x, y)])
+        draw_wire(ax, [*points, (left, height)])
+        draw_wire(ax, [(left + BOX[0], height), (x, y)])
         row = PRIMITIVES[connection.op]
-        _box(ax, left, height, *BOX, row.label, row.color)
+        draw_box(ax, left, height, *BOX, row.label, row.color)
     ax.add_patch(Circle((x, y), SUM_RADIUS, fc='white', ec=INK, zorder=3))
-    _text(ax, x, y, f'{state}')
+    draw_text(ax, x, y, f'{state}')
 
 
-def _box(ax, left, y, width, height, text, color='white', **kwargs):
+def draw_box(
+    ax: Axes,
+    left: float,
+    y: float,
+    width: float,
+    height: float,
+    text: str,
+    color: str = 'white',
+    **kwargs: Any,
+) -> None:
+    """Draw a box with a text in it; ``kwargs`` are those of the text."""
     corner = (left, y - height / 2)
     style = dict(boxstyle='round,pad=0,rounding_size=0.3', lw=0.8, zorder=3)
     ax.add_patch(
         FancyBboxPatch(corner, width, height, fc=color, ec=INK, **style)
     )
-    _text(ax, left + width / 2, y, text, **kwargs)
+    draw_text(ax, left + width / 2, y, text, **kwargs)
 
 
-def _text(ax, x, y, text, fontsize=7.5, **kwargs):
+def draw_text(
+    ax: Axes,
+    x: float,
+    y: float,
+    text: str,
+    fontsize: float = 7.5,
+    **kwargs: Any,
+) -> None:
+    """Draw a text around a point."""
     style = dict(ha='center', va='center', color=INK, zorder=4)
     ax.text(x, y, text, fontsize=fontsize, **style, **kwargs)
 
 
-def _wire(ax, points, color=INK, zorder=2):
-    """Curves from the 1st point to the 2nd, from the 3rd to the 4th, ..."""
+def draw_wire(
+    ax: Axes,
+    points: Sequence[tuple[float, float]],
+    color: str = INK,
+    zorder: int = 2,
+) -> None:
+    """Draw curves from points 0 to 1, 2 to 3, and so on, lines between."""
     vertices, codes = [points[0]], [Path.MOVETO]
     for start, stop in zip(points[::2], points[1::2]):
         middle = (start[0] + stop[0]) / 2
@@ -246,16 +273,18 @@ def draw_dpc(architecture: DPCArchitecture) -> Figure:
     }
     middle = sum(heights.values()) / len(heights)
     heights[FEATURE] = middle
-    _box(ax, 0, middle, FEATURE_WIDTH, 2.6, 'feature')
+    draw_box(ax, 0, middle, FEATURE_WIDTH, 2.6, 'feature')
     for i, branch in enumerate(branches):
         left, y = first + step * (depths[i] - 1), heights[i]
-        _wire(ax, [(left - GAP, heights[branch.input]), (left, y)])
-        _wire(ax, [(left + BRANCH[0], y), (right, y)], color=FAINT, zorder=1)
+        draw_wire(ax, [(left - GAP, heights[branch.input]), (left, y)])
+        draw_wire(
+            ax, [(left + BRANCH[0], y), (right, y)], color=FAINT, zorder=1
+        )
         color = COLORS[branch.op, branch.kernel]
-        _box(ax, left, y, *BRANCH, branch.label, color)
-        _text(ax, left + 0.8, y + BRANCH[1] / 2 + 0.7, f'{i}')
-    _box(ax, right, middle, 2, 2 * half - 0.6, 'concat', rotation=90)
-    _wire(ax, [(right + 2, middle), (right + 3.5, middle)])
+        draw_box(ax, left, y, *BRANCH, branch.label, color)
+        draw_text(ax, left + 0.8, y + BRANCH[1] / 2 + 0.7, f'{i}')
+    draw_box(ax, right, middle, 2, 2 * half - 0.6, 'concat', rotation=90)
+    draw_wire(ax, [(right + 2, middle), (right + 3.5, middle)])
     return figure
 
 
@@ -272,58 +301,3 @@ def _rows_of(branches):
         return sum(upper, []) + own + sum(lower, [])
 
     return {branch: row for row, branch in enumerate(order(FEATURE))}
-
-
-# What is drawn of each kind of architectures.
-DRAWINGS = {
-    AutoDeepLabArchitecture: dict(cell=draw_cell, path=draw_path),
-    DPCArchitecture: dict(cell=draw_dpc),
-}
-
-
-def drawings_of(architecture: Architecture) -> dict[str, Callable]:
-    """The functions that draw an architecture of this kind, by name."""
-    if type(architecture) not in DRAWINGS:
-        raise UserError(
-            f'An architecture of schema {architecture.schema!r} cannot be '
-            f'drawn; {" and ".join(repr(k.schema) for k in DRAWINGS)} can.'
-        )
-    return DRAWINGS[type(architecture)]
-
-
-def drawing_files(architecture: Architecture, out_dir: str) -> list[str]:
-    """What :func:`save_drawings` writes into a folder."""
-    return [
-        osp.join(out_dir, f'{name}.{kind}')
-        for name in drawings_of(architecture)
-        for kind in FORMATS
-    ]
-
-
-def save_drawings(architecture: Architecture, out_dir: str) -> None:
-    """Write what is drawn as SVG and PNG, each complete or not at all."""
-    for name, draw in drawings_of(architecture).items():
-        figure = draw(architecture)
-        for kind in FORMATS:
-            file = osp.join(out_dir, f'{name}.{kind}')
-            write_atomically(file, render(figure, kind))
-
-
-def render(figure: Figure, kind: str) -> bytes:
-    """A figure as an SVG or PNG file; the same one gives the same bytes."""
-    buffer = io.BytesIO()
-    # Dates and random names would make every file another one.
-    metadata = dict(Date=None) if kind == 'svg' else None
-    with mpl.rc_context({'svg.hashsalt': 'mmseg_autodeeplab'}):
-        figure.savefig(
-            buffer, format=kind, dpi=200, facecolor='white', metadata=metadata
-        )
-    return buffer.getvalue()
-
-
-def as_image(figure: Figure) -> np.ndarray:
-    """A figure as pixels: RGB, uint8, shape (height, width, 3)."""
-    figure.set_dpi(120)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3]

@@ -23,8 +23,9 @@ from ..search.results import (
     latest,
     settings,
 )
-from .drawing import CHOSEN, draw_cell, draw_path, render
+from .drawing import CHOSEN, draw_cell, draw_path
 from .heat_map import FRAME, SHADES, alpha_map, beta_map
+from .saving import render
 
 # Enough for the eye, and few enough for the size of the page.
 MAX_POINTS, MAX_RECORDS = 500, 200

@@ -9,8 +9,9 @@ from ..arch import SCORES
 from ..engine import bare_model
 from ..search.gradient import ArchSearchHook, architecture_of
 from ..search.history import count_changes
-from .drawing import as_image, draw_cell, draw_path
+from .drawing import draw_cell, draw_path
 from .heat_map import draw_alphas, draw_betas
+from .saving import as_image
 
 
 @HOOKS.register_module()

@@ -24,8 +24,8 @@ from ..search.blackbox import (
     read_results,
 )
 from ..search.retrain_config import place_architecture
-from .drawing import drawings_of, render
 from .report import chart, fill_page, inline, rows, wide
+from .saving import drawings_of, render
 
 BEST = 5  # that are drawn
 

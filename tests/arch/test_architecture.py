@@ -249,7 +249,7 @@ def test_what_arch_may_be(tmp_path):
 )
 def test_what_arch_may_not_be(arch):
     with pytest.raises(
-        ValueError, match=r'name in the zoo \(autodeeplab, dpc\)'
+        ValueError, match=r'name in the zoo \(autodeeplab, dpc, arch0, arch1\)'
     ):
         get_architecture(arch)
 

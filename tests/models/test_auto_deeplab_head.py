@@ -12,7 +12,10 @@ from torch import nn
 
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.models.decode_heads import auto_deeplab_head
-from mmseg_autodeeplab.models.decode_heads.auto_deeplab_head import ImagePool
+from mmseg_autodeeplab.models.decode_heads.auto_deeplab_head import (
+    HeadConv,
+    ImagePool,
+)
 
 init_default_scope('mmseg')
 BN = dict(type='BN')
@@ -163,6 +166,18 @@ def test_a_batch_of_one_uses_running_statistics_and_says_so_once(monkeypatch):
         pool(x).sum().backward()
         assert pool.conv.weight.grad is not None
     assert len(said) == 1 and 'running statistics' in said[0][0]
+
+
+@pytest.mark.parametrize(
+    'shape, own', [((1, 5, 1, 1), False), ((1, 5, 1, 2), True)]
+)
+def test_what_has_one_value_per_channel(shape, own):
+    """Running statistics are used there, and nowhere else."""
+    conv, x = HeadConv(5, 4, 1, norm_cfg=BN), torch.randn(shape)
+    expected = copy.deepcopy(conv).eval()(x)
+    assert torch.allclose(conv(x), expected) != own
+    assert (conv.bn.running_mean != 0).any() == own
+    assert conv.bn.training
 
 
 def test_a_batch_of_two_uses_its_own_statistics():

@@ -22,6 +22,12 @@ def test_a_dense_prediction_cell_is_drawn(run_tool, tmp_path):
     assert files == {'cell.svg', 'cell.png'}
 
 
+def test_templates_and_layers_are_drawn(run_tool, tmp_path):
+    run_tool(TOOL, 'arch0', '--out-dir', tmp_path)
+    files = {file.stem for file in tmp_path.iterdir()}
+    assert files == {'templates', 'layers'}
+
+
 def test_what_is_no_architecture(failure, tmp_path):
     text = failure(TOOL, 'autodeeplap', '--out-dir', tmp_path)
     assert "'autodeeplap'" in text and 'autodeeplab' in text

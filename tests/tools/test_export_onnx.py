@@ -18,6 +18,7 @@ from mmseg.registry import MODELS
 
 from mmseg_autodeeplab.arch import (
     AutoDeepLabArchitecture,
+    TemplateSpace,
     get_architecture,
 )
 
@@ -28,6 +29,14 @@ spec = importlib.util.spec_from_file_location(
 )
 export_onnx = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(export_onnx)
+
+# A decoder of templates, as published or drawn.
+TEMPLATES = """
+_base_ = ['{base}/template_mobilenet-v2.py']
+model = dict(
+    pretrained=None, decode_head=dict(arch={arch!r}, channels=8,
+    num_classes=3))
+"""
 
 CLASSES = ('road', 'sky', 'car')
 
@@ -123,6 +132,23 @@ def test_one_dynamic_export_is_right_at_any_size(tmp_path, run_tool, seed):
     run_tool(TOOL, config, weights, '--shape', 64, 96, '--dynamic')
     session = open_export(tmp_path / 'weights.onnx')
     for size in [(1, 97, 161), (1, 128, 128), (2, 65, 193)]:
+        assert relative_difference(session, model, *size) < 1e-4, size
+
+
+@pytest.mark.parametrize('arch', ['arch0', 'arch1', 2])
+def test_networks_of_templates(tmp_path, run_tool, arch):
+    """Published ones and one with global pooling and skip connections."""
+    if arch == 2:
+        drawn = TemplateSpace(3, 4).random(arch)
+        used = {name for template in drawn.templates for name in template}
+        assert {'global_average_pool', 'skip_connect'} <= used
+        arch = str(tmp_path / 'architecture.json')
+        drawn.dump(arch)
+    text = TEMPLATES.format(base=ROOT / 'configs/_base_/models', arch=arch)
+    config, weights, model = prepare(tmp_path, text)
+    run_tool(TOOL, config, weights, '--shape', 64, 96, '--dynamic')
+    session = open_export(tmp_path / 'weights.onnx')
+    for size in [(1, 97, 161), (1, 64, 64), (2, 65, 193)]:
         assert relative_difference(session, model, *size) < 1e-4, size
 
 

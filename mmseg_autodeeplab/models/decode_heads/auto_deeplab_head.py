@@ -20,26 +20,46 @@ from ..layers import resize
 
 SEARCH_RATE = 96  # the atrous rate at stride s is 96 / s (Sec. 4.1)
 BATCH_OF_ONE = (
-    'A batch of one image has one value per channel behind image pooling; '
-    'batch norm uses its running statistics there.'
+    'Where a batch of one image leaves one value per channel, as behind image '
+    'pooling, batch norm uses its running statistics.'
 )
 print_once = cache(print_log)
 
 
 class HeadConv(ConvModule):
-    """A ``ConvModule`` that keeps what the head's ``init_cfg`` gave it."""
+    """A ``ConvModule`` that keeps what the head's ``init_cfg`` gave it.
+
+    A training batch of one image may leave one value per channel, of which
+    batch norm has no variance: its running statistics are used then. Where it
+    has a norm, its stride is 1.
+    """
 
     # MMEngine initialises children behind their parents, and a ConvModule
     # would put its own initialisation over the head's.
     is_init = True
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Give (N, out_channels, H, W)."""
+        norm = self.norm
+        lacks_variance = (
+            isinstance(norm, _BatchNorm)
+            # It sees the images of the other processes too.
+            and not isinstance(norm, nn.SyncBatchNorm)
+            and norm.training
+            and norm.track_running_stats
+            and x[:, 0].numel() == 1
+        )
+        if lacks_variance:
+            print_once(BATCH_OF_ONE, 'current', logging.WARNING)
+            norm.eval()
+        out = super().forward(x)
+        if lacks_variance:
+            norm.train()
+        return out
+
 
 class ImagePool(HeadConv):
-    """Global average pooling, 1x1 convolution, norm, ReLU, resize back.
-
-    A training batch of one image leaves one value per channel, of which batch
-    norm has no variance: its running statistics are used then.
-    """
+    """Global average pooling, 1x1 convolution, norm, ReLU, resize back."""
 
     def __init__(self, in_channels: int, channels: int, **kwargs) -> None:
         super().__init__(in_channels, channels, 1, **kwargs)
@@ -54,22 +74,7 @@ class ImagePool(HeadConv):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give (N, channels, H, W) for (N, in_channels, H, W)."""
-        norm, pooled = self.norm, self.pool(x)
-        lacks_variance = (
-            pooled[:, 0].numel() == 1
-            and isinstance(norm, _BatchNorm)
-            # It sees the images of the other processes too.
-            and not isinstance(norm, nn.SyncBatchNorm)
-            and norm.training
-            and norm.track_running_stats
-        )
-        if lacks_variance:
-            print_once(BATCH_OF_ONE, 'current', logging.WARNING)
-            norm.eval()
-        pooled = super().forward(pooled)
-        if lacks_variance:
-            norm.train()
-        return self.spread(pooled, x.shape[2:])
+        return self.spread(super().forward(self.pool(x)), x.shape[2:])
 
 
 def conv_options(head):

@@ -5,7 +5,7 @@ Only what needs Optuna, :mod:`.study` and :mod:`.worker`, imports it.
 
 from mmseg.registry import TASK_UTILS
 
-from ...arch import AutoDeepLabSpace, DPCSpace
+from ...arch import AutoDeepLabSpace, DPCSpace, TemplateSpace
 from .cached_features import cached_config
 from .results import (
     CONFIG_FILE,
@@ -19,5 +19,5 @@ from .results import (
 from .samplers import NearBestSampler, UniformSampler
 from .settings import Settings, read_settings
 
-for space in (AutoDeepLabSpace, DPCSpace):
+for space in (AutoDeepLabSpace, DPCSpace, TemplateSpace):
     TASK_UTILS.register_module(module=space)
