@@ -96,18 +96,18 @@ CASES = {
     'fused, graphs': dict(exact=True, graphs=True),
     'reference': dict(exact=True, form='reference'),
     'fused, graphs, bf16': dict(graphs=True, amp='bfloat16'),
-    'fused, graphs, fp16': dict(graphs=True, amp='float16'),
+    'fused, graphs, TF32': dict(graphs=True, tf32=True),
     'fused, with_cp': dict(exact=True, with_cp=True),
+    'fused, graphs, with_cp': dict(exact=True, graphs=True, with_cp=True),
+    'fused, graphs, fp16': dict(graphs=True, amp='float16'),
+    # A capture tries out everything, which takes a minute.
+    'fused, graphs, cudnn.benchmark': dict(exact=True, graphs=True, tune=True),
+    'fused, bf16': dict(amp='bfloat16'),
     'fused, graphs, channels last': dict(
         exact=True, graphs=True, channels_last=True
     ),
-    'fused, graphs, TF32': dict(graphs=True, tf32=True),
-    'fused, graphs, cudnn.benchmark off': dict(
-        exact=True, graphs=True, tune=False
-    ),
-    'fused, bf16': dict(amp='bfloat16'),
 }
-PROFILED = 'fused', 'fused, graphs', 'fused, graphs, bf16', 'fused, bf16'
+PROFILED = 'fused', 'fused, graphs'
 # So small that roundings hardly ever carry a value over a kink.
 NETS = {
     'L=4, B=2': dict(num_layers=4, num_blocks=2, filter_multiplier=4),
@@ -170,10 +170,10 @@ def configure(net, crop, settings):
 
 
 def set_backends(settings):
-    """How PyTorch computes; tuning is cuDNN's benchmark, as in configs."""
+    """How PyTorch computes; tuning is cuDNN's benchmark."""
     torch.backends.cudnn.allow_tf32 = settings.get('tf32', False)
     torch.backends.cuda.matmul.allow_tf32 = settings.get('tf32', False)
-    torch.backends.cudnn.benchmark = settings.get('tune', True)
+    torch.backends.cudnn.benchmark = settings.get('tune', False)
 
 
 def known(args, names=CASES):
@@ -223,7 +223,7 @@ def check_roundings(args, net):
 
 
 def supernet(net, form):
-    set_backends(dict(tune=False))
+    set_backends({})
     init_default_scope('mmseg')
     torch.manual_seed(0)
     return MODELS.build(dict(net, type='AutoDeepLabSupernet', form=form))
@@ -244,7 +244,7 @@ def forward_backward(net):
 
 def check_graphs(args, dtype, graphs):
     """What a search without graphs ends with, and one with or without."""
-    set_backends(dict(tune=False))
+    set_backends({})
     found, expected = (
         small_search(args.device, dtype, settings)
         for settings in (dict(graphs=True) if graphs else {}, {})
@@ -336,24 +336,39 @@ def project(weights, arch):
 
 def profiling(args, found):
     for name, settings in known(args, PROFILED).items():
-        for half in HALVES:
-            yield dict(case=name, half=half), profile_step, settings, half
+        yield dict(case=name), profile_steps, settings
 
 
-def profile_step(args, settings, half):
+def profile_steps(args, settings):
     size, device = SIZES[args.device], args.device
     set_backends(settings)
     cfg = configure(size['net'], size['crop'], settings)
     model, steps = benchmark.search_steps(cfg, device)
     data = benchmark.random_batch(BATCH, size['crop'], model.num_classes)
     turns = {k: functools.partial(step, data) for k, step in steps.items()}
-    wall = measure(turns, device, iters=3, warmup=2)[half]['samples']
-    # The operations of PyTorch themselves would make it slow to evaluate.
-    activity = getattr(ProfilerActivity, device.upper())
-    with profile(activities=[activity]) as profiler:
-        turns[half]()
-        getattr(torch, device).synchronize()
-    events = profiler.key_averages()
+    walls = measure(turns, device, iters=3, warmup=2)
+    row = dict(top={})
+    for half, turn in turns.items():
+        # The operations of PyTorch themselves would make it slow to evaluate.
+        activity = getattr(ProfilerActivity, device.upper())
+        with profile(activities=[activity]) as profiler:
+            turn()
+            getattr(torch, device).synchronize()
+        launches, kernels = launched(profiler.key_averages(), device)
+        busy = sum(kernel[0] for kernel in kernels)
+        wall = 1e3 * statistics.median(walls[half]['samples'])
+        row['top'][half] = sorted(kernels, reverse=True)[:15]
+        row[f'{half} launches'] = launches
+        row[f'{half} kernels'] = sum(kernel[1] for kernel in kernels)
+        row[f'{half} kernels ms'] = busy
+        row[f'{half} ms'] = wall
+        # Above 1, kernels run side by side.
+        row[f'{half} at once'] = busy / wall
+    return row
+
+
+def launched(events, device):
+    """How often the processor launches, and time, number, name of kernels."""
     of_device = getattr(DeviceType, device.upper())
     self_time = f'self_{"device" if device == "cuda" else "cpu"}_time_total'
     kernels = [
@@ -361,16 +376,8 @@ def profile_step(args, settings, half):
         for event in events
         if event.device_type == of_device and not event.is_user_annotation
     ]
-    busy, median = sum(k[0] for k in kernels), 1e3 * statistics.median(wall)
     launch = re.compile('cu(da)?(Graph)?Launch|cudaMem(cpy|set)Async')
-    return {
-        'launches': sum(e.count for e in events if launch.match(e.key)),
-        'kernels': sum(k[1] for k in kernels),
-        'busy ms': busy,
-        'wall ms': median,
-        'busy': busy / median,
-        'top': sorted(kernels, reverse=True)[:15],
-    }
+    return sum(e.count for e in events if launch.match(e.key)), kernels
 
 
 def searching(args, found):
@@ -540,8 +547,7 @@ def fitting(args, found):
 
 def memory(device, settings, crop, batch):
     """Bytes of an iteration, model included."""
-    # Without what cuDNN tries out, and can do without.
-    set_backends(settings | dict(tune=False))
+    set_backends(settings)
     cfg = configure(SIZES[device]['net'], crop, settings)
     found = benchmark.measure_search(
         cfg, crop, batch, HALVES, device, iters=0, warmup=1
@@ -627,9 +633,9 @@ def attempt(args, function, *arguments):
 
 # The share of the time that is left which each step takes at most.
 STEPS = dict(
-    correctness=(correctness, 0.4),
+    correctness=(correctness, 0.3),
     time=(timing, 0.5),
-    profile=(profiling, 0.4),
+    profile=(profiling, 0.3),
     search=(searching, 0.5),
     inference=(inference, 0.6),
     fit=(fitting, 1.0),
@@ -696,9 +702,9 @@ def markdown(found):
     for name, rows in found['steps'].items():
         parts += [f'## {name}', plain_table(rows)]
         for row in rows:
-            if row.get('top'):
-                parts.append(f'{row["case"]}, {row["half"]}:')
-                kernels = [(f'{ms:.3f}', *rest) for ms, *rest in row['top']]
+            for half, top in row.get('top', {}).items():
+                parts.append(f'{row["case"]}, {half}:')
+                kernels = [(f'{ms:.3f}', *rest) for ms, *rest in top]
                 parts.append(table(('ms', 'calls', 'kernel'), kernels))
     return '\n\n'.join(parts)
 
