@@ -26,6 +26,7 @@ SAMPLERS = dict(
     UniformSampler={},
     NearBestSampler=dict(p=0.7),
     TPESampler=dict(n_startup_trials=2),
+    ControllerSampler=dict(hidden=6, buffer=3),
 )
 
 
