@@ -1,15 +1,19 @@
 """A controller's weights are a function of the trials that are stored."""
 
+import json
 import os
 
 import numpy as np
+import optuna
 import pytest
 import torch
+from optuna.trial import TrialState
 from small_study import SPACE, search_config, train, worker
 
 from mmseg_autodeeplab.arch import AutoDeepLabSpace, DPCSpace
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.search.blackbox import ControllerSampler, read_results
+from mmseg_autodeeplab.search.blackbox.controller import Controller
 from mmseg_autodeeplab.search.blackbox.proxy import TrialFailed
 from mmseg_autodeeplab.search.blackbox.trials import ended
 
@@ -108,19 +112,51 @@ def test_a_damaged_file_is_a_sentence(tmp_path, trials, content):
         learned(trials, tmp_path)
 
 
-def test_threads_change_nothing(tmp_path, trials):
-    """With the sizes of the paper, norms of gradients are sums of threads."""
-    threads, found = torch.get_num_threads(), []
+def test_one_thread_draws(tmp_path):
+    """Sums of several may have other bits."""
+    threads, seen = torch.get_num_threads(), []
+
+    class Watch(np.random.RandomState):
+        def random_sample(self):
+            seen.append(torch.get_num_threads())
+            return super().random_sample()
+
     try:
-        for number in (1, 3):
-            torch.set_num_threads(number)
-            large = dict(hidden=300, buffer=4)
-            sampler = learned(trials[:1], tmp_path / str(number), **large)
-            found.append(bits(sampler))
-            assert torch.get_num_threads() == number
+        torch.set_num_threads(3)
+        Controller(0, sizes=[2], heads=[0]).draw(Watch(0))
+        assert (seen, torch.get_num_threads()) == ([1], 3)
     finally:
         torch.set_num_threads(threads)
-    assert found[0] == found[1]
+
+
+def attempt(index, state, value=None, **attributes):
+    """One attempt at a trial, as it is stored."""
+    text = json.dumps(TWO.random(index).to_dict())
+    known = dict(index=index, architecture=text, **attributes)
+    return optuna.create_trial(
+        state=getattr(TrialState, state), value=value, user_attrs=known
+    )
+
+
+def test_what_has_ended():
+    stored = [
+        attempt(2, 'COMPLETE', 20),
+        attempt(0, 'FAIL'),  # Its worker died.
+        attempt(1, 'FAIL', failure='no memory'),
+        attempt(4, 'FAIL', failure='as trial 6', twin=6),
+        attempt(5, 'PRUNED', 50),
+        attempt(6, 'FAIL', failure='as trial 7', twin=7),
+        attempt(7, 'RUNNING'),
+    ]
+    assert ended(stored) == []
+    stored.append(attempt(0, 'COMPLETE', 10))
+    assert [reward for _, reward in ended(stored)] == [10, 0, 20]
+    stored.append(attempt(3, 'FAIL', failure='as trial 1', twin=1))
+    assert [reward for _, reward in ended(stored)] == [10, 0, 20, 0]
+    stored[6] = attempt(7, 'COMPLETE', 70)
+    found = ended(stored)
+    assert [r for _, r in found] == [10, 0, 20, 0, 70, 50, 70, 70]
+    assert [a for a, _ in found] == [TWO.random(index) for index in range(8)]
 
 
 def test_trials_of_other_samplers_teach_nothing(tmp_path, trials):

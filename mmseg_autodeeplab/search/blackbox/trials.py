@@ -55,10 +55,8 @@ def ended(trials: Sequence[Trial]) -> list[tuple[Architecture, float]]:
     pruned trial its last value, and one that was drawn before that of its
     twin.
     """
-    settled: dict[int, Trial] = {}
-    for trial in filter(is_settled, trials):
-        settled.setdefault(index_of(trial), trial)
-    found = []
+    settled = {index_of(t): t for t in trials if is_settled(t)}
+    found: list[tuple[Architecture, float]] = []
     while trial := settled.get(len(found)):
         trained = trial
         while trained and (twin := trained.user_attrs.get(TWIN)) is not None:
