@@ -1,5 +1,6 @@
 """How large a network may be: refused beyond a limit, or worth less."""
 
+import warnings
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -72,7 +73,9 @@ def network_size(
     if not names:
         return {}
     place_architecture(model, architecture)
-    with torch.device('meta'):  # Neither memory nor numbers.
+    with torch.device('meta'), warnings.catch_warnings():
+        # The training says the same of what it builds.
+        warnings.simplefilter('ignore')
         network = MODELS.build(model)
     found = dict(parameters=count_parameters(network)[0])
     if 'multiply_adds' in names:
