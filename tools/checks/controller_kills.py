@@ -37,7 +37,7 @@ def parse_args():
     parser.add_argument('--kills', type=int, default=20)
     parser.add_argument('--trials', type=int, default=80)
     parser.add_argument(
-        '--pace', type=float, default=10, help='most seconds between kills'
+        '--pace', type=float, default=20, help='most seconds between kills'
     )
     parser.add_argument(
         '--limit', type=int, default=13200, help='of parameters'
