@@ -105,6 +105,8 @@ class Controller:
         max_norm: float = 2.0,
         **policy: Any,
     ) -> None:
+        if buffer < 1:
+            raise ValueError(f'buffer is {buffer}, but must be 1 or more')
         self.seed = seed
         self.buffer = buffer
         self.decay = decay
