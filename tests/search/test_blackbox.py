@@ -395,7 +395,7 @@ def test_settings_that_cannot_be(search, sentence):
         (
             dict(sampler=dict(type='ControllerSampler', buffer=0)),
             None,
-            'be built .buffer is 0',
+            'be built .*buffer is 0',
         ),
         (
             dict(pruner=dict(type='MovingAveragePruner', x=1)),
