@@ -1,4 +1,4 @@
-"""Data sets, samplers and transforms that MMSegmentation lacks."""
+"""Data sets, samplers, transforms and metrics MMSegmentation lacks."""
 
 from .cached_features import CachedFeaturesDataset
 from .camvid import CamVidDataset
@@ -9,6 +9,7 @@ from .loading import (
     transforms_in,
     uncheck_pipelines,
 )
+from .metrics import FrequencyWeightedIoUMetric
 from .person_part import PascalPersonPartDataset
 from .shapes import ShapesDataset
 from .split_sampler import SplitInfiniteSampler

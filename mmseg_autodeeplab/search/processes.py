@@ -127,10 +127,11 @@ def _wait(process, seconds):
 
 def _end(process):
     """Ask a process to end, and kill it where it does not."""
-    process.terminate()
+    # Popen's own would wait for one that has just ended, as `_wait` is to.
+    os.kill(process.pid, signal.SIGTERM)
     seconds = _wait(process, PATIENCE)
     if seconds is None:
-        process.kill()
+        os.kill(process.pid, signal.SIGKILL)
         while seconds is None:
             seconds = _wait(process, PATIENCE)
     return seconds

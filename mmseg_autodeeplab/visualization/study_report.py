@@ -1,6 +1,5 @@
 """A black-box search as one HTML page that needs nothing but a browser."""
 
-import copy
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -8,22 +7,16 @@ from html import escape
 
 import numpy as np
 from mmengine.config import Config
-from mmseg.registry import MODELS
 
 from ..compat.registry import known_types_only
 from ..errors import one_line
-from ..models.complexity import (
-    count_multiply_adds,
-    count_parameters,
-    image_channels,
-)
 from ..search.blackbox import (
     Result,
     rank_correlation,
     read_reranked,
     read_results,
 )
-from ..search.retrain_config import place_architecture
+from ..search.blackbox.bounds import crop_size, network_size
 from .report import chart, fill_page, inline, rows, wide
 from .saving import drawings_of, render
 
@@ -95,20 +88,14 @@ def _trial(result: Result, search: Config) -> str:
 def _size(result, search):
     """Of the network of the proxy, which the config says."""
     try:
-        model = copy.deepcopy(search.model)
         with known_types_only():
-            place_architecture(model, result.architecture)
-            network = MODELS.build(model)
-        size = (model.get('data_preprocessor') or {}).get('size', (513, 513))
-        parameters, _ = count_parameters(network)
-        channels = image_channels(model)
-        multiply_adds = count_multiply_adds(network, channels, *size)
+            size = network_size(search.model, result.architecture)
+        at = ' × '.join(map(str, crop_size(search.model)))
     except Exception as error:  # Of a config that holds anything.
         return {'Cost': f'unknown, by this config ({one_line(error)})'}
-    at = ' × '.join(map(str, size))
     return {
-        'Parameters, with the backbone': f'{parameters:,}',
-        f'Multiply-adds at {at} pixels': f'{multiply_adds:,}',
+        'Parameters, with the backbone': f'{size["parameters"]:,}',
+        f'Multiply-adds at {at} pixels': f'{size["multiply_adds"]:,}',
     }
 
 

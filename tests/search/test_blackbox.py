@@ -26,6 +26,7 @@ SAMPLERS = dict(
     UniformSampler={},
     NearBestSampler=dict(p=0.7),
     TPESampler=dict(n_startup_trials=2),
+    ControllerSampler=dict(hidden=6, buffer=3),
 )
 
 
@@ -390,6 +391,17 @@ def test_settings_that_cannot_be(search, sentence):
         (dict(sampler=dict(type='Any')), None, 'NearBestSampler, .*TPE'),
         (dict(sampler=dict(type='TPESampler', x=1)), None, 'cannot be built'),
         (dict(sampler=dict(type='NearBestSampler', x=1)), None, 'be built'),
+        (dict(sampler=dict(type='ControllerSampler', x=1)), None, 'be built'),
+        (
+            dict(sampler=dict(type='ControllerSampler', buffer=0)),
+            None,
+            'be built .*buffer is 0',
+        ),
+        (
+            dict(pruner=dict(type='MovingAveragePruner', x=1)),
+            None,
+            'pruner cannot be built',
+        ),
         (dict(space=dict(SPACE, num_branches=3)), None, 'has the space'),
         (dict(reward='aAcc'), None, r'has the reward \["mIoU"\], but'),
     ],

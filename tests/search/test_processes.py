@@ -1,5 +1,6 @@
 """Processes that are run, watched and measured."""
 
+import os
 import sys
 
 import pytest
@@ -49,6 +50,28 @@ def test_what_ends_a_process_is_counted_too(tmp_path):
     with pytest.raises(Enough):
         run(python('while True: pass'), str(tmp_path), watch)
     assert processor_time(str(tmp_path)) > 0.1
+
+
+@pytest.mark.run
+def test_what_ends_by_itself_while_it_is_watched(tmp_path):
+    """It is a child to wait for, whoever else asks for it."""
+
+    class Enough(Exception):
+        pass
+
+    script = 'import os; print(os.getpid(), flush=True); open("go").read()'
+    os.mkfifo(tmp_path / 'go')
+
+    def watch():
+        (tmp_path / 'go').write_text('')
+        pid = int((tmp_path / 'output.txt').read_text())
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        raise Enough
+
+    script = f'import os; os.chdir({str(tmp_path)!r}); {script}'
+    with pytest.raises(Enough):
+        run(python(script), str(tmp_path), watch)
+    assert processor_time(str(tmp_path)) > 0
 
 
 def test_a_run_without_an_end_is_not_known(tmp_path):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -68,6 +69,45 @@ def test_from_search_to_retraining(run_tool, config, tmp_path, capsys):
     capsys.readouterr()
     run_tool('search', config, '--work-dir', work_dir)
     assert capsys.readouterr().out == ''
+
+
+@pytest.mark.run
+def test_the_head_alone_then_all(run_tool, config, tmp_path):
+    """As the proxy of templates: cached features, then end to end."""
+    cfg = Config.fromfile(config)
+    backbone = cfg.model.backbone
+    cfg.model.backbone = dict(type='FrozenBackbone', backbone=backbone)
+    averages = dict(type='EMAHook', momentum=0.1)
+    cfg.search.update(
+        sampler=dict(type='ControllerSampler', buffer=2),
+        limit=dict(parameters=10**6),
+        trials=1,
+        stages=[
+            dict(cache_features=True, train_cfg=dict(max_iters=4)),
+            dict(
+                warm_start=True,
+                model=dict(backbone=dict(backbone, _delete_=True)),
+                # So that it ends with the weights that it begins with.
+                optim_wrapper=dict(optimizer=dict(lr=0.0)),
+                custom_hooks=[averages],
+            ),
+        ],
+    )
+    cfg.dump(config)
+    run_tool('search', config, '--work-dir', tmp_path / 'work')
+    folder = tmp_path / 'work' / 'trials' / '0000'
+    assert len(read_results(str(tmp_path / 'work'))[0].rewards) == 2
+    head, whole = (
+        torch.load(folder / file, weights_only=False)
+        for file in ('stage_0/iter_4.pth', 'stage_1/iter_24.pth')
+    )
+    assert 'ema_state_dict' in whole
+    head, whole = head['state_dict'], whole['state_dict']
+    assert all(name.startswith('decode_head.') for name in head)
+    assert any(name.startswith('backbone.') for name in whole)
+    for name, value in head.items():
+        if 'running' not in name and 'num_batches' not in name:
+            assert torch.equal(value, whole[name])
 
 
 def test_the_config_to_retrain_is_that_of_the_proxy(config):

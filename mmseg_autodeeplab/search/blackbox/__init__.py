@@ -7,6 +7,7 @@ from mmseg.registry import TASK_UTILS
 
 from ...arch import AutoDeepLabSpace, DPCSpace, TemplateSpace
 from .cached_features import cached_config
+from .controller_sampler import ControllerSampler
 from .results import (
     CONFIG_FILE,
     Reranked,

@@ -6,6 +6,7 @@ import os.path as osp
 from collections.abc import Callable, Mapping, Sequence
 
 from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
 
 from ...arch import Architecture
 from ...compat.registry import named
@@ -16,13 +17,21 @@ from ..history import read_json_lines
 from ..processes import ProcessFailed, run, tool
 from ..retrain_config import place_architecture
 
-OF_STAGE = ('top', 'cache_features')  # and no part of a config
+OF_STAGE = ('top', 'cache_features', 'warm_start')  # and no part of a config
 #: The training of a config, before its file and its options.
 TRAIN = tool('train')
 
 
 class TrialFailed(Exception):
-    """A trial has no reward; the sentence says why."""
+    """A trial has no reward; the sentence says why.
+
+    Attributes:
+        patience (int): How many in a row end the search.
+        sentence (str): With which it ends.
+    """
+
+    patience = 10
+    sentence = '{} trials in a row failed, the last with: {}'
 
 
 def stage_config(
@@ -94,6 +103,17 @@ def train(
     if not reported:
         raise TrialFailed('the training ended without a validation')
     return reported[max(reported)]
+
+
+def last_checkpoint(folder: str) -> str:
+    """The last one that a training left."""
+    file = find_latest_checkpoint(folder)
+    if file is None:
+        raise TrialFailed(
+            'warm_start needs a checkpoint of the stage before, which has '
+            'written none'
+        )
+    return file
 
 
 def reward(values: Mapping, names: Sequence[str]) -> float:

@@ -9,6 +9,7 @@ from mmseg.registry import TASK_UTILS
 from ...arch import Space
 from ...compat.registry import is_a
 from ...errors import UserError, one_line
+from .bounds import QUANTITIES
 
 
 @dataclass
@@ -19,12 +20,18 @@ class Settings:
     space: Space
     #: A sampler of :mod:`.samplers`, or any of Optuna by its name.
     sampler: dict = field(default_factory=lambda: dict(type='UniformSampler'))
-    #: One of Optuna by its name; asked at each validation of the first stage.
+    #: One of Optuna by its name, asked at each validation of the first stage;
+    #: or a :class:`.pruner.MovingAveragePruner`, asked at those of all.
     pruner: dict = field(default_factory=lambda: dict(type='NopPruner'))
     #: Trials to finish.
     trials: int = 100
     #: Validation values, of which the geometric mean is to be large.
     reward: Union[str, list[str]] = 'mIoU'
+    #: The most ``parameters`` or ``multiply_adds`` of what is trained.
+    limit: dict = field(default_factory=dict)
+    #: Targets of these, beyond which a reward is multiplied by
+    #: (target / size) ** ``exponent``.
+    penalty: dict = field(default_factory=dict)
     #: Overrides of the config per stage; a stage with ``top`` is for trials
     #: whose reward so far is among this best share.
     stages: list[dict] = field(default_factory=lambda: [{}])
@@ -40,6 +47,8 @@ class Settings:
         right = dict(
             trials=self.trials > 0,
             reward={*map(type, self.reward)} == {str},
+            limit=_are_sizes(self.limit, QUANTITIES),
+            penalty=_are_sizes(self.penalty, (*QUANTITIES, 'exponent')),
             stages=tops and all(0 < top <= 1 for top in tops),
             seed=self.seed >= 0,
             heartbeat=0 < self.heartbeat[0] < self.heartbeat[1],
@@ -52,6 +61,10 @@ class Settings:
                 f'trials is {self.trials}, but the space has '
                 f'{self.space.count()} architectures'
             )
+
+
+def _are_sizes(found, known):
+    return {*found} <= {*known} and all(value > 0 for value in found.values())
 
 
 def read_settings(cfg: Config, **overrides: Any) -> Settings:

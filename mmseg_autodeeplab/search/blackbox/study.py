@@ -27,6 +27,7 @@ except ImportError as error:
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+SAMPLERS = {'UniformSampler', 'NearBestSampler', 'ControllerSampler'}
 ATTEMPTS = 3  # since two workers may make the tables at the same time
 SQLITE_TIMEOUT = 60  # seconds
 
@@ -49,7 +50,7 @@ def open_study(
                 storage=storage,
                 study_name=name,
                 direction='maximize',
-                pruner=_of_optuna('Pruner', settings.pruner),
+                pruner=_pruner(settings),
                 load_if_exists=True,
             )
             break
@@ -102,6 +103,15 @@ def _check_identity(study, settings):
         study.set_user_attr(key, value)
 
 
+def _pruner(settings):
+    from . import pruner  # noqa: F401  Registers what needs the study.
+
+    if resolve(TASK_UTILS, settings.pruner.get('type')):
+        with _sentence('pruner'):
+            return TASK_UTILS.build({'seed': settings.seed, **settings.pruner})
+    return _of_optuna('Pruner', settings.pruner)
+
+
 def sampler(cfg: dict) -> Any:
     """Build a sampler of ours; of Optuna's, a function of numbers, its seed.
 
@@ -126,7 +136,7 @@ def _of_optuna(kind, cfg, **given):
     module = getattr(optuna, f'{kind.lower()}s')
     known = {n for n in dir(module) if n.endswith(kind)} - {f'Base{kind}'}
     if name not in known:
-        ours = {'UniformSampler', 'NearBestSampler'} if given else set()
+        ours = SAMPLERS if given else {'MovingAveragePruner'}
         raise UserError(
             f'search.{kind.lower()} is {name}, but must be one of '
             f'{", ".join(sorted(ours | known))}'

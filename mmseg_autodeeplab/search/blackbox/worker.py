@@ -2,40 +2,49 @@
 
 import datetime
 import glob
-import json
 import os
 import os.path as osp
 import socket
 import time
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Optional
 
 from mmengine.config import Config
 
-from ...arch import Architecture
 from ...errors import UserError
 from ...files import lock, locked, to_json
 from ..history import ARCHITECTURE_FILE
 from . import proxy
+from .bounds import Refused, reward_factor
 from .results import rank, trial_folder, write_result
 from .samplers import key, suggest
 from .settings import Settings
 from .study import beating, optuna, sampler
-
-WAITING, RUNNING, COMPLETE, PRUNED, FAIL = (
-    getattr(optuna.trial.TrialState, name)
-    for name in ('WAITING', 'RUNNING', 'COMPLETE', 'PRUNED', 'FAIL')
+from .trials import (
+    ARCHITECTURE,
+    COMPLETE,
+    FAIL,
+    FAILURE,
+    INDEX,
+    PRUNED,
+    REWARDS,
+    RUNNING,
+    TWIN,
+    WAITING,
+    WORKER,
+    architecture_of,
+    counts,
+    ended,
+    index_of,
+    indices,
+    is_settled,
 )
-POLL = 2.0  # seconds between two looks at what others do
-MAX_FAILURES = 10  # in a row
 
-# Attributes of a trial: INDEX and WORKER are there from its creation on; one
-# that goes on with the work of a dead worker has all of the earlier one's.
-INDEX, WORKER = 'index', 'worker'
-ARCHITECTURE, REWARDS, FAILURE = 'architecture', 'rewards', 'failure'
-TWIN = 'twin'  # the trial that had its architecture before
+POLL = 2.0  # seconds between two looks at what others do
+STAGE_STEPS = 10**8  # more than a stage has: its first one for a pruner
 
 
 class Worker:
@@ -80,18 +89,19 @@ class Worker:
 
     def run(self) -> None:
         """Work until as many trials as wanted are finished."""
-        failures = 0
+        failures = Counter()  # of a kind, in a row
         try:
             while not self.stopping:
                 with self._alone():
                     claimed = self._claim()
                 if claimed:
                     failure = self._work(*claimed)
-                    failures = failure and failures + 1 or 0
-                    if failures == MAX_FAILURES:
+                    failures[type(failure)] += 1
+                    if failure is None:
+                        failures.clear()
+                    elif failures[type(failure)] == failure.patience:
                         raise UserError(
-                            f'{failures} trials in a row failed, the last '
-                            f'with: {failure}'
+                            failure.sentence.format(failure.patience, failure)
                         )
                 elif len(self._finished()) >= self.settings.trials:
                     break
@@ -119,14 +129,14 @@ class Worker:
         trials = self._trials()
         waiting = [t for t in trials if t.state == WAITING]
         if waiting:
-            index = _index(waiting[0])
+            index = index_of(waiting[0])
         else:
-            if len(_indices(filter(_counts, trials))) >= self.settings.trials:
+            if len(indices(filter(counts, trials))) >= self.settings.trials:
                 return None
-            left = _indices(trials) - _indices(filter(_is_settled, trials))
-            left -= _indices(t for t in trials if t.state == RUNNING)
-            index = min(left, default=len(_indices(trials)))
-            self._add(index, [t for t in trials if _index(t) == index])
+            left = indices(trials) - indices(filter(is_settled, trials))
+            left -= indices(t for t in trials if t.state == RUNNING)
+            index = min(left, default=len(indices(trials)))
+            self._add(index, [t for t in trials if index_of(t) == index])
         is_optunas = not hasattr(self.sampler, 'propose')
         if is_optunas:
             self.study.sampler = self.sampler(self.settings.seed, index)
@@ -137,9 +147,9 @@ class Worker:
         index = trial.user_attrs[INDEX]
         # On another machine, a worker may have chosen at the same time.
         before = [t for t in self._trials() if t.number < trial.number]
-        if index in _indices(
-            t for t in before if _is_settled(t) or _counts(t)
-        ) or self.settings.trials <= len(_indices(filter(_counts, before))):
+        if index in indices(
+            t for t in before if is_settled(t) or counts(t)
+        ) or self.settings.trials <= len(indices(filter(counts, before))):
             self.study.tell(trial, state=FAIL)
             return None
         trial.set_user_attr(WORKER, self.name)
@@ -182,14 +192,14 @@ class Worker:
         )
 
     def _architecture(self, trial, index):
-        if text := trial.user_attrs.get(ARCHITECTURE):
-            return Architecture.from_dict(json.loads(text))
-        space, others = self.settings.space, {}
-        for other in self._trials():
-            text = other.user_attrs.get(ARCHITECTURE)
-            if text and _index(other) != index:
-                architecture = Architecture.from_dict(json.loads(text))
-                others[_index(other)] = architecture
+        if ARCHITECTURE in trial.user_attrs:
+            return architecture_of(trial)
+        space = self.settings.space
+        others = {
+            index_of(other): architecture_of(other)
+            for other in self._trials()
+            if ARCHITECTURE in other.user_attrs and index_of(other) != index
+        }
         taken = {key(space, a): i for i, a in others.items()}
         if hasattr(self.sampler, 'propose'):
             best = sorted(
@@ -197,22 +207,26 @@ class Worker:
                 key=lambda t: rank(t.user_attrs[REWARDS]),
                 reverse=True,
             )
+            seed = self.settings.seed
+            if hasattr(self.sampler, 'learn'):
+                weights = osp.join(self.work_dir, 'controller')
+                told = ended(self._trials())
+                self.sampler.learn(space, seed, told, weights)
             architecture = self.sampler.propose(
                 space,
-                self.settings.seed,
+                seed,
                 index,
                 set(taken),
-                [others[_index(t)] for t in best],
+                [others[index_of(t)] for t in best],
             )
         else:
             architecture = suggest(space, trial.suggest_categorical)
-            if key(space, architecture) in taken:
-                twin = taken[key(space, architecture)]
-                trial.set_user_attr(TWIN, twin)
+        if key(space, architecture) in taken:
+            trial.set_user_attr(TWIN, taken[key(space, architecture)])
         trial.set_user_attr(ARCHITECTURE, to_json(architecture.to_dict()))
         return architecture
 
-    def _work(self, trial, architecture) -> Optional[str]:
+    def _work(self, trial, architecture) -> Optional[proxy.TrialFailed]:
         """Train all stages of a trial; returns why it failed, if it did."""
         index = trial.user_attrs[INDEX]
         folder = trial_folder(self.work_dir, index)
@@ -228,8 +242,8 @@ class Worker:
         except optuna.TrialPruned:
             state = PRUNED
         except proxy.TrialFailed as error:
-            state, failure = FAIL, str(error)
-            trial.set_user_attr(FAILURE, failure)
+            state, failure = FAIL, error
+            trial.set_user_attr(FAILURE, str(error))
         except optuna.exceptions.UpdateFinishedTrialError:
             self.tell(f'trial {index}: another worker has taken it over')
             return None
@@ -241,7 +255,7 @@ class Worker:
             number=trial.number,
             state=words[state],
             rewards=rewards,
-            failure=failure,
+            failure=failure and str(failure),
             ended=datetime.datetime.now().isoformat(timespec='seconds'),
             seconds=round(time.time() - begin, 1),
         )
@@ -251,50 +265,54 @@ class Worker:
             state=state,
             skip_if_finished=True,
         )
-        said = failure or ', then '.join(f'{r:.5g}' for r in rewards)
+        said = str(failure or '') or ', then '.join(
+            f'{r:.5g}' for r in rewards
+        )
         self.tell(f'trial {index} {words[state]}: {said} | {self._progress()}')
         return failure
 
     def _train_stages(self, trial, architecture, folder):
         if (twin := trial.user_attrs.get(TWIN)) is not None:
-            raise proxy.TrialFailed(f'it has the architecture of trial {twin}')
-        rewards = list(trial.user_attrs.get(REWARDS, []))
-        for number, stage in enumerate(self.settings.stages):
+            raise Refused(f'it has the architecture of trial {twin}')
+        settings, rewards = self.settings, trial.user_attrs.get(REWARDS, [])
+        factor = reward_factor(
+            self.cfg.model, architecture, settings.limit, settings.penalty
+        )
+        for number, stage in enumerate(settings.stages):
             if number < len(rewards):
                 continue  # Done by an earlier attempt.
             if number and not self._is_among_best(trial, rewards, stage):
                 break
             cfg = proxy.stage_config(
-                self.cfg,
-                architecture,
-                stage,
-                self.settings.seed,
-                self.work_dir,
+                self.cfg, architecture, stage, settings.seed, self.work_dir
             )
+            stage_folder = osp.join(folder, f'stage_{number}')
+            if number and stage.get('warm_start'):
+                cfg.load_from = proxy.last_checkpoint(
+                    osp.join(folder, f'stage_{number - 1}')
+                )
+            asked = not number or hasattr(self.study.pruner, 'every_stage')
 
-            def report(step, values, first=not number):
-                value = proxy.reward(values, self.settings.reward)
-                if first:
-                    trial.report(value, step)
+            def report(step, values, before=number * STAGE_STEPS, asked=asked):
+                value = factor * proxy.reward(values, settings.reward)
+                if asked:
+                    trial.report(value, before + step)
                     if trial.should_prune():
                         raise optuna.TrialPruned
 
-            values = self.train(
-                cfg,
-                osp.join(folder, f'stage_{number}'),
-                report,
-                held=[self.lock],
-            )
-            rewards.append(proxy.reward(values, self.settings.reward))
+            values = self.train(cfg, stage_folder, report, held=[self.lock])
+            value = factor * proxy.reward(values, settings.reward)
+            rewards = [*rewards, value]
             trial.set_user_attr(REWARDS, rewards)
 
     def _is_among_best(self, trial, rewards, stage):
         """Whether its last reward is in the best share of all at its stage."""
         place, own = len(rewards) - 1, trial.user_attrs[INDEX]
         others = {
-            _index(t): t.user_attrs[REWARDS][place]
+            index_of(t): t.user_attrs[REWARDS][place]
             for t in self._trials()
-            if len(t.user_attrs.get(REWARDS, [])) > place and _index(t) != own
+            if len(t.user_attrs.get(REWARDS, [])) > place
+            and index_of(t) != own
         }
         better = sum(other > rewards[-1] for other in others.values())
         return better < stage.get('top', 1) * (len(others) + 1)
@@ -307,7 +325,7 @@ class Worker:
         complete = [t for t in finished if t.state == COMPLETE]
         if complete:
             best = max(complete, key=lambda t: rank(t.user_attrs[REWARDS]))
-            text += f', best {best.value:.5g} (trial {_index(best)})'
+            text += f', best {best.value:.5g} (trial {index_of(best)})'
         if 0 < len(finished) < wanted:
             mean = sum(
                 (t.duration for t in finished), datetime.timedelta()
@@ -318,21 +336,3 @@ class Worker:
             end = datetime.datetime.now() + left
             text += f', the rest by about {end:%d %b %H:%M}'
         return text
-
-
-def _index(trial):
-    return trial.user_attrs[INDEX]
-
-
-def _indices(trials):
-    return {_index(trial) for trial in trials}
-
-
-def _counts(trial):
-    """Whether it is finished or may become so."""
-    return trial.state in (WAITING, RUNNING, COMPLETE, PRUNED)
-
-
-def _is_settled(trial):
-    """Whether it is finished, or failed and not just its worker died."""
-    return trial.state in (COMPLETE, PRUNED) or FAILURE in trial.user_attrs
