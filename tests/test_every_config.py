@@ -39,6 +39,9 @@ RUNS = (
     'dpc/search_voc12aug',
     'stock_heads/pspnet_autodeeplab-s_4xb2-40k_cityscapes-512x1024',
     'stock_heads/upernet_autodeeplab-s_4xb2-40k_cityscapes-512x1024',
+    'templates/search_camvid',
+    'templates/search_cityscapes',
+    'templates/search_demo',
     'templates/template-arch0_1xb16-20k_camvid-256x256',
     'templates/template-arch1_8xb2-160k_cityscapes-512x1024',
 )
