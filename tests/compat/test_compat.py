@@ -1,5 +1,6 @@
 import importlib.util
 import os.path as osp
+import pickle
 import sys
 
 import mmengine
@@ -7,6 +8,7 @@ import mmseg
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -106,6 +108,28 @@ def test_downloads_are_trusted_where_a_user_says_so(monkeypatch):
     assert mmengine_checkpoint.load_url is None
 
 
+def test_a_fork_falls_back_to_no_pickle(checkpoint, monkeypatch):
+    # Its function for what is stored elsewhere.
+    name = '_safe_torch_load'
+    monkeypatch.setattr(mmengine_checkpoint, name, None, raising=False)
+    gaps.close_gaps()
+    load = getattr(mmengine_checkpoint, name)
+    with pytest.raises(pickle.UnpicklingError):
+        load(checkpoint, map_location='cpu')
+    torch.save(dict(weight=torch.ones(1)), checkpoint)
+    assert load(checkpoint)['weight'] == 1
+
+
+def test_a_fork_of_mmsegmentation_is_found(monkeypatch):
+    for module in ('mmseg', 'mmdet'):
+        monkeypatch.setitem(MODULE2PACKAGE, module, f'of-{module}')
+    found = {'onedl-of-mmseg': '1.4.2', 'of-mmdet': '3', 'onedl-of-mmdet': '3'}
+    monkeypatch.setattr(gaps, 'distribution', found.get)
+    gaps.close_gaps()
+    assert MODULE2PACKAGE['mmseg'] == 'onedl-of-mmseg'
+    assert MODULE2PACKAGE['mmdet'] == 'of-mmdet'
+
+
 def test_packages_are_found_without_pkg_resources(monkeypatch, tmp_path):
     for name in ('is_installed', 'get_installed_path'):
         for module in (
@@ -125,13 +149,14 @@ def test_packages_are_found_without_pkg_resources(monkeypatch, tmp_path):
 
 
 def test_distribution_and_module_have_one_path(monkeypatch, tmp_path):
+    name = MODULE2PACKAGE['mmseg']
     # A clone next to the user's files is not the installed distribution.
-    (tmp_path / 'mmsegmentation').mkdir()
+    (tmp_path / name).mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     folder = osp.dirname(mmseg.__file__)
-    assert gaps.get_installed_path('mmsegmentation') == folder
+    assert gaps.get_installed_path(name) == folder
     assert gaps.get_installed_path('mmseg') == folder
-    assert gaps.is_installed('mmsegmentation')
+    assert gaps.is_installed(name)
     assert not gaps.is_installed('no_such_package')
     with pytest.raises(ModuleNotFoundError, match='no_such_package'):
         gaps.get_installed_path('no_such_package')
