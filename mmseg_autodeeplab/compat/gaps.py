@@ -4,6 +4,7 @@ Each function looks for its gap itself, rather than at a version, and changes
 nothing where there is none.
 """
 
+import functools
 import importlib.util
 import os
 import os.path as osp
@@ -37,11 +38,13 @@ def close_gaps():
       hold weights alone, by whatever torch.
     - ``mmseg::`` bases of configs are found without ``pkg_resources``, and
       with a fork of MMSegmentation.
+    - Images of any number of channels are normalised, each channel by itself.
     """
     _stub_missing_ops()
     _load_checkpoints_by_origin()
     _find_packages_without_pkg_resources()
     _find_forks()
+    _normalise_any_channels()
 
 
 # mmcv.ops without compiled mmcv
@@ -199,3 +202,28 @@ def _find_forks():
     for module, name in MODULE2PACKAGE.items():
         if not distribution(name) and distribution(f'onedl-{name}'):
             MODULE2PACKAGE[module] = f'onedl-{name}'
+
+
+# Images of other than one or three channels
+
+
+def _normalise_any_channels():
+    """OneDL's preprocessor takes a mean of one or three channels alone."""
+    from mmseg.models import SegDataPreProcessor  # Needs mmcv.ops.
+
+    try:
+        SegDataPreProcessor([0.0] * 4, [1.0] * 4)
+    except AssertionError:
+        original = SegDataPreProcessor.__init__
+
+        @functools.wraps(original)
+        def init(self, mean=None, std=None, *args, **kwargs):
+            if mean is None or len(mean) in (1, 3):
+                return original(self, mean, std, *args, **kwargs)
+            original(self, None, None, *args, **kwargs)
+            for name, value in dict(mean=mean, std=std).items():
+                tensor = torch.tensor(value).view(-1, 1, 1)
+                self.register_buffer(name, tensor, persistent=False)
+            self._enable_normalize = True
+
+        SegDataPreProcessor.__init__ = init
