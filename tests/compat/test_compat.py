@@ -2,6 +2,7 @@ import importlib.util
 import os.path as osp
 import pickle
 import sys
+from types import SimpleNamespace
 
 import mmengine
 import mmseg
@@ -15,6 +16,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils.dl_utils import mmcv_full_available
 
 from mmseg_autodeeplab.compat import gaps
+from mmseg_autodeeplab.compat.runner import open_loader
 from mmseg_autodeeplab.errors import UserError
 
 COMPILED = importlib.util.find_spec('mmcv._ext') is not None
@@ -160,3 +162,16 @@ def test_distribution_and_module_have_one_path(monkeypatch, tmp_path):
     assert not gaps.is_installed('no_such_package')
     with pytest.raises(ModuleNotFoundError, match='no_such_package'):
         gaps.get_installed_path('no_such_package')
+
+
+@pytest.mark.parametrize('is_lazy', [False, True])
+def test_a_lazy_loader_draws_what_another_draws(is_lazy):
+    torch.manual_seed(0)
+    opened = iter(torch.utils.data.DataLoader([1, 2]))
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    if not is_lazy:
+        opened = iter(torch.utils.data.DataLoader([1, 2]))
+    lazy = SimpleNamespace(_iterator=None if is_lazy else opened)
+    open_loader(SimpleNamespace(dataloader_iterator=lazy))
+    assert torch.equal(torch.rand(2), expected)
