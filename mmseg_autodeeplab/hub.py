@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from mmseg.models import BaseSegmentor
 from mmseg.registry import MODELS
@@ -78,7 +77,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin, **copy.deepcopy(CARD)):
                 f'the model is a {type(segmentor).__name__}, but has to be an '
                 'EncoderDecoder'
             )
-        self.segmentor = revert_sync_batchnorm(segmentor)
+        self.segmentor = segmentor
         preprocessor = model.get('data_preprocessor') or {}
         self._takes_rgb = preprocessor.get('rgb_to_bgr', False)
 

@@ -245,6 +245,16 @@ def test_weights_of_another_network(published):
     assert 'size mismatch' in edited(published, edit)
 
 
+def test_weights_that_are_not_there(published):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(published / 'model.safetensors')
+    weights.popitem()
+    save_file(weights, published / 'model.safetensors')
+    # As a user's own would be.
+    assert 'issing key' in edited(published, lambda x: x.pop('sha256'))
+
+
 @pytest.mark.parametrize('name', ['subprocess.run', 'AutoSegmentor'])
 def test_nothing_is_imported_by_a_name(published, name):
     def edit(config):

@@ -172,7 +172,7 @@ def metrics_of(checkpoint):
     """What the last validation before a checkpoint was written has given."""
     scalars = (checkpoint.get('message_hub') or {}).get('log_scalars') or {}
     return {
-        name.removeprefix('val/'): float(history.current())
+        name.removeprefix('val/'): round(float(history.current()), 4)
         for name, history in scalars.items()
         if name.startswith('val/') and not name.endswith('time')
     }
