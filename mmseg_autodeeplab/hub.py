@@ -113,7 +113,8 @@ def from_pretrained(folder: str) -> HubModel:
     """
     try:
         _check_folder(Path(folder))
-        return HubModel.from_pretrained(folder, strict=True)
+        # Not every version of the mixin leaves the mode of training.
+        return HubModel.from_pretrained(folder, strict=True).eval()
     except Exception as error:  # Whatever another's files lead to.
         raise UserError(
             f'{folder} cannot be read as a folder of publish_model.py '
