@@ -241,7 +241,7 @@ TEMPLATE = """---
 
 # {name}
 
-A network for semantic segmentation, trained on {dataset} with
+A network for semantic segmentation, trained on {dataset} by
 [MMSegmentation](https://github.com/open-mmlab/mmsegmentation) and its plugin
 `mmseg_autodeeplab`. `config.json` holds its architecture.
 
