@@ -54,7 +54,18 @@ setup(
     author='mmseg_autodeeplab authors',
     packages=find_packages(include=(PACKAGE, f'{PACKAGE}.*')),
     package_data={f'{PACKAGE}.visualization': ['*.html', '*.css']},
+    # docs/get_started.md tells what was run of it.
     python_requires='>=3.9',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3.9',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
     install_requires=[],
     cmdclass={'build_py': BuildWithMim},
 )

@@ -22,4 +22,15 @@ from . import (  # noqa: E402, F401
     visualization,
 )
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'from_pretrained']
+
+
+def from_pretrained(folder):
+    """Read a network that ``publish_model.py --format hub`` has written.
+
+    It is an ``nn.Module`` from images to logits: :func:`.hub.from_pretrained`.
+    Needs huggingface_hub and safetensors, which nothing else does.
+    """
+    from . import hub
+
+    return hub.from_pretrained(folder)

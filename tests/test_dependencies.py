@@ -17,7 +17,7 @@ ORDER = (
     ('arch',),
     ('models', 'datasets', 'engine'),
     ('search',),
-    ('visualization',),
+    ('visualization', 'hub'),
     ('cli',),
 )
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

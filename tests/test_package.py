@@ -40,6 +40,27 @@ def test_architectures_need_no_torch():
     assert (found.stdout, found.stderr) == ('\n', '')
 
 
+OPENMMLAB = dict(
+    torch='2.13.0', mmengine='0.10.7', mmcv='2.1.0', mmseg='1.2.2'
+)
+ONEDL = dict(torch='2.4.1', mmengine='0.10.12', mmcv='2.3.6', mmseg='1.4.2')
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Pretend that these versions are installed."""
+
+    def install(versions, *distributions):
+        for module, version in versions.items():
+            monkeypatch.setattr(f'{module}.__version__', version)
+        found = dict.fromkeys(distributions, '1')
+        monkeypatch.setattr(
+            'mmseg_autodeeplab.compat.versions.distribution', found.get
+        )
+
+    return install
+
+
 @pytest.mark.parametrize(
     'module, version, sentence',
     [
@@ -52,22 +73,68 @@ def test_architectures_need_no_torch():
         (
             'mmengine',
             '1.0.0rc1',
-            'needs mmengine>=0.10.0,<1.0 but found 1.0.0rc1',
+            'needs mmengine>=0.10.0,<1.0 of OpenMMLab (of OneDL, '
+            'onedl-mmengine>=0.10.10,<1.0) but found 1.0.0rc1',
         ),
         (
             'mmcv',
             '2.2.0',
-            'needs mmcv>=2.0.0,<2.2.0 but found 2.2.0: run '
-            'pip uninstall -y mmcv mmcv-lite && pip install "mmcv-lite>=',
+            'needs mmcv>=2.0.0,<2.2.0 of OpenMMLab (of OneDL, '
+            'onedl-mmcv>=2.3.0,<2.4) but found 2.2.0: run pip uninstall -y '
+            'mmcv mmcv-lite onedl-mmcv && pip install "mmcv-lite>=',
         ),
-        ('mmseg', '1.1.2', 'needs mmsegmentation>=1.2.0,<1.3 but found 1.1.2'),
+        (
+            'mmseg',
+            '1.1.2',
+            'needs mmsegmentation>=1.2.0,<1.3 of OpenMMLab (of OneDL, '
+            'onedl-mmsegmentation>=1.4.0,<1.5) but found 1.1.2',
+        ),
+        ('mmseg', '1.4.2', 'needs mmsegmentation>=1.2.0,<1.3 of OpenMMLab'),
     ],
 )
-def test_version_outside_of_window(monkeypatch, module, version, sentence):
-    monkeypatch.setattr(f'{module}.__version__', version)
+def test_version_outside_of_window(install, module, version, sentence):
+    install(OPENMMLAB)
+    check_requirements()
+    install({**OPENMMLAB, module: version})
     with pytest.raises(ImportError) as error:
         check_requirements()
     assert sentence in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'module, version, sentence',
+    [
+        ('torch', '2.3.1', 'needs torch>=2.4 but found 2.3.1'),
+        (
+            'mmengine',
+            '0.10.7',
+            'needs onedl-mmengine>=0.10.10,<1.0 of OneDL (of OpenMMLab, '
+            'mmengine>=0.10.0,<1.0) but found 0.10.7: run pip uninstall -y '
+            'mmengine onedl-mmengine && pip install "onedl-mmengine>=',
+        ),
+        ('mmcv', '2.1.0', 'needs onedl-mmcv>=2.3.0,<2.4 of OneDL'),
+        ('mmseg', '1.2.2', 'needs onedl-mmsegmentation>=1.4.0,<1.5 of OneDL'),
+    ],
+)
+def test_a_fork_is_taken_whole(install, module, version, sentence):
+    install(ONEDL, 'onedl-mmcv')
+    check_requirements()
+    install({**ONEDL, module: version}, 'onedl-mmcv')
+    with pytest.raises(ImportError) as error:
+        check_requirements()
+    assert sentence in str(error.value) and '\n' not in str(error.value)
+
+
+def test_mmsegmentation_that_refuses_to_be_imported(
+    install, monkeypatch, tmp_path
+):
+    """As it does beside the mmcv of the fork."""
+    (tmp_path / 'mmseg.py').write_text('assert False, "MMCV is used"')
+    install(ONEDL, 'onedl-mmcv', 'mmsegmentation')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'mmseg')
+    with pytest.raises(ImportError, match='needs onedl-mmseg.* but found 1:'):
+        check_requirements()
 
 
 def test_missing_library(monkeypatch):

@@ -4,6 +4,7 @@ Each function looks for its gap itself, rather than at a version, and changes
 nothing where there is none.
 """
 
+import functools
 import importlib.util
 import os
 import os.path as osp
@@ -16,11 +17,13 @@ from types import ModuleType
 
 import mmcv
 import torch
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.runner import checkpoint
 from mmengine.utils import dl_utils, package_utils
 
 from ..errors import UserError, one_line
 from ..files import check_archive
+from .versions import distribution
 
 TRUE = ('1', 'y', 'yes', 'true')  # as torch reads its variables
 
@@ -33,11 +36,15 @@ def close_gaps():
     - A local checkpoint loads whole, as MMEngine always loaded it, if its
       checksums, at which torch does not look, are right. A downloaded one may
       hold weights alone, by whatever torch.
-    - ``mmseg::`` bases of configs are found without ``pkg_resources``.
+    - ``mmseg::`` bases of configs are found without ``pkg_resources``, and
+      with a fork of MMSegmentation.
+    - Images of any number of channels are normalised, each channel by itself.
     """
     _stub_missing_ops()
     _load_checkpoints_by_origin()
     _find_packages_without_pkg_resources()
+    _find_forks()
+    _normalise_any_channels()
 
 
 # mmcv.ops without compiled mmcv
@@ -50,7 +57,7 @@ class _MissingOp(type):
         raise UserError(
             f'{cls.__module__}.{cls.__name__} needs compiled mmcv, but mmcv '
             f'{mmcv.__version__} is installed without its ops (mmcv-lite): '
-            'uninstall it and install mmcv==2.1.0 built with ops'
+            'uninstall it and install mmcv, of that version, built with ops'
         )
 
 
@@ -127,6 +134,14 @@ def load_url(url, **kwargs):
         ) from error
 
 
+def load_weights(file, map_location=None, weights_only=None):
+    """Load weights from a file or a stream, and nothing but weights.
+
+    OneDL's falls back to all that a pickle may hold, of storage elsewhere too.
+    """
+    return torch.load(file, map_location=map_location, weights_only=True)
+
+
 def _load_checkpoints_by_origin():
     checkpoint.CheckpointLoader.register_scheme(
         prefixes='', loader=load_from_local, force=True
@@ -134,6 +149,8 @@ def _load_checkpoints_by_origin():
     # torch's own switch for those who trust all that they load.
     if os.environ.get('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD') not in TRUE:
         checkpoint.load_url = load_url
+        if hasattr(checkpoint, '_safe_torch_load'):
+            checkpoint._safe_torch_load = load_weights
 
 
 # Installed packages without pkg_resources (setuptools>=82)
@@ -178,3 +195,35 @@ def _find_packages_without_pkg_resources():
                 and vars(module).get(new.__name__) is old
             ):
                 setattr(module, new.__name__, new)
+
+
+def _find_forks():
+    """Tell MMEngine which distribution a module belongs to."""
+    for module, name in MODULE2PACKAGE.items():
+        if not distribution(name) and distribution(f'onedl-{name}'):
+            MODULE2PACKAGE[module] = f'onedl-{name}'
+
+
+# Images of other than one or three channels
+
+
+def _normalise_any_channels():
+    """OneDL's preprocessor takes a mean of one or three channels alone."""
+    from mmseg.models import SegDataPreProcessor  # Needs mmcv.ops.
+
+    try:
+        SegDataPreProcessor([0.0] * 4, [1.0] * 4)
+    except AssertionError:
+        original = SegDataPreProcessor.__init__
+
+        @functools.wraps(original)
+        def init(self, mean=None, std=None, *args, **kwargs):
+            if mean is None or len(mean) in (1, 3):
+                return original(self, mean, std, *args, **kwargs)
+            original(self, None, None, *args, **kwargs)
+            for name, value in dict(mean=mean, std=std).items():
+                tensor = torch.tensor(value).view(-1, 1, 1)
+                self.register_buffer(name, tensor, persistent=False)
+            self._enable_normalize = True
+
+        SegDataPreProcessor.__init__ = init

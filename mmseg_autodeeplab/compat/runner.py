@@ -1,6 +1,7 @@
 """What MMEngine's runner knows and does not tell."""
 
-from mmengine.runner import Runner
+import torch
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 
 def is_resuming(runner: Runner) -> bool:
@@ -10,3 +11,13 @@ def is_resuming(runner: Runner) -> bool:
     ``cfg.resume`` is absent where no config made the runner.
     """
     return runner._resume
+
+
+def open_loader(loop: IterBasedTrainLoop) -> None:
+    """Draw the number that MMEngine's loop draws as it opens its loader.
+
+    OneDL's opens it at the first batch, so that the weights of a new network,
+    which are drawn before, would be others.
+    """
+    if getattr(loop.dataloader_iterator, '_iterator', loop) is None:
+        torch.empty((), dtype=torch.int64).random_()

@@ -20,6 +20,7 @@ from mmseg.registry import DATA_SAMPLERS, LOOPS
 from torch import nn
 
 from ..compat.registry import resolve
+from ..compat.runner import open_loader
 from ..errors import UserError
 from .randomness import ITERATION, VALIDATION, seed_everything
 from .resume import watch_resume
@@ -45,6 +46,7 @@ class SeededIterBasedTrainLoop(IterBasedTrainLoop):
     def __init__(self, runner: Runner, dataloader: Mapping, **kwargs) -> None:
         loader = seeded_loader(dataloader, 'A', runner.seed)
         super().__init__(runner, loader, **kwargs)
+        open_loader(self)
         self.dataloader_iterator = SampleStream(loader)
         self.seed = loader.dataset.seed
         watch_resume(runner)

@@ -1,18 +1,22 @@
 import importlib.util
 import os.path as osp
+import pickle
 import sys
+from types import SimpleNamespace
 
 import mmengine
 import mmseg
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils.dl_utils import mmcv_full_available
 
 from mmseg_autodeeplab.compat import gaps
+from mmseg_autodeeplab.compat.runner import open_loader
 from mmseg_autodeeplab.errors import UserError
 
 COMPILED = importlib.util.find_spec('mmcv._ext') is not None
@@ -37,7 +41,7 @@ class TestMissingOps:
         with pytest.raises(
             UserError,
             match='mmcv.ops.sigmoid_focal_loss '
-            'needs compiled mmcv.* mmcv==2.1.0',
+            'needs compiled mmcv.* built with ops',
         ) as error:
             sigmoid_focal_loss(torch.zeros(1), gamma=2.0)
         assert '\n' not in str(error.value)
@@ -106,6 +110,28 @@ def test_downloads_are_trusted_where_a_user_says_so(monkeypatch):
     assert mmengine_checkpoint.load_url is None
 
 
+def test_a_fork_falls_back_to_no_pickle(checkpoint, monkeypatch):
+    # Its function for what is stored elsewhere.
+    name = '_safe_torch_load'
+    monkeypatch.setattr(mmengine_checkpoint, name, None, raising=False)
+    gaps.close_gaps()
+    load = getattr(mmengine_checkpoint, name)
+    with pytest.raises(pickle.UnpicklingError):
+        load(checkpoint, map_location='cpu')
+    torch.save(dict(weight=torch.ones(1)), checkpoint)
+    assert load(checkpoint)['weight'] == 1
+
+
+def test_a_fork_of_mmsegmentation_is_found(monkeypatch):
+    for module in ('mmseg', 'mmdet'):
+        monkeypatch.setitem(MODULE2PACKAGE, module, f'of-{module}')
+    found = {'onedl-of-mmseg': '1.4.2', 'of-mmdet': '3', 'onedl-of-mmdet': '3'}
+    monkeypatch.setattr(gaps, 'distribution', found.get)
+    gaps.close_gaps()
+    assert MODULE2PACKAGE['mmseg'] == 'onedl-of-mmseg'
+    assert MODULE2PACKAGE['mmdet'] == 'of-mmdet'
+
+
 def test_packages_are_found_without_pkg_resources(monkeypatch, tmp_path):
     for name in ('is_installed', 'get_installed_path'):
         for module in (
@@ -125,13 +151,27 @@ def test_packages_are_found_without_pkg_resources(monkeypatch, tmp_path):
 
 
 def test_distribution_and_module_have_one_path(monkeypatch, tmp_path):
+    name = MODULE2PACKAGE['mmseg']
     # A clone next to the user's files is not the installed distribution.
-    (tmp_path / 'mmsegmentation').mkdir()
+    (tmp_path / name).mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     folder = osp.dirname(mmseg.__file__)
-    assert gaps.get_installed_path('mmsegmentation') == folder
+    assert gaps.get_installed_path(name) == folder
     assert gaps.get_installed_path('mmseg') == folder
-    assert gaps.is_installed('mmsegmentation')
+    assert gaps.is_installed(name)
     assert not gaps.is_installed('no_such_package')
     with pytest.raises(ModuleNotFoundError, match='no_such_package'):
         gaps.get_installed_path('no_such_package')
+
+
+@pytest.mark.parametrize('is_lazy', [False, True])
+def test_a_lazy_loader_draws_what_another_draws(is_lazy):
+    torch.manual_seed(0)
+    opened = iter(torch.utils.data.DataLoader([1, 2]))
+    expected = torch.rand(2)
+    torch.manual_seed(0)
+    if not is_lazy:
+        opened = iter(torch.utils.data.DataLoader([1, 2]))
+    lazy = SimpleNamespace(_iterator=None if is_lazy else opened)
+    open_loader(SimpleNamespace(dataloader_iterator=lazy))
+    assert torch.equal(torch.rand(2), expected)

@@ -78,6 +78,12 @@ def parse_args():
     parser.add_argument(
         '--work-dir', help='folder of all runs; by default one that is removed'
     )
+    parser.add_argument(
+        '--resume-with',
+        default=sys.executable,
+        metavar='PYTHON',
+        help='interpreter of another environment, to go on there',
+    )
     parser.add_argument('--json', help='file for the results')
     parser.add_argument(
         '--cfg-options',
@@ -89,10 +95,10 @@ def parse_args():
     return parser.parse_args()
 
 
-def command(work_dir, processes, workers, cfg_options, resume=False):
+def command(work_dir, processes, workers, cfg_options, resume, python):
     """The command of a run."""
     if processes == 1:
-        start = [sys.executable, ROOT / 'tools' / 'train.py', CONFIG]
+        start = [python, ROOT / 'tools' / 'train.py', CONFIG]
     else:
         start = ['bash', ROOT / 'tools' / 'dist_train.sh', CONFIG, processes]
     options = dict(
@@ -116,7 +122,7 @@ def command(work_dir, processes, workers, cfg_options, resume=False):
     ]
 
 
-def start(*args, **kwargs):
+def start(*args, resume=False, python=sys.executable):
     """Start a run; its output goes into a file in its folder."""
     work_dir = args[0]
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -125,12 +131,12 @@ def start(*args, **kwargs):
         port = free.getsockname()[1]
     with open(work_dir / 'output.txt', 'a') as output:
         return subprocess.Popen(
-            command(*args, **kwargs),
+            command(*args, resume, python),
             env=dict(
                 os.environ,
                 PYTHONPATH=str(ROOT),
                 OMP_NUM_THREADS='1',
-                PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+                PATH=f'{Path(python).parent}:{os.environ["PATH"]}',
                 PORT=str(port),
             ),
             stdout=output,
@@ -260,7 +266,8 @@ def check(work_dir, args, rng):
             key=lambda file: int(file[5:-4]),
         )
         begun = time.time()
-        failed = complete(folder, *setting, args.cfg_options, resume=True)
+        there = dict(resume=True, python=args.resume_with)
+        failed = complete(folder, *setting, args.cfg_options, **there)
         if failed:
             wrong = [f'{failed}, see {folder}/output.txt']
         else:

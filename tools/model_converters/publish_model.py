@@ -1,9 +1,11 @@
-"""Strip a checkpoint for publication, and name it after its content.
+"""Strip a checkpoint for publication, as a file or as a folder of the hub.
 
-Weights, config, dataset and versions stay, as types that torch loads
-weights-only: so are downloaded checkpoints loaded. Optimizer, schedulers, the
-state of a search and a second set of weights (EMA) go, so training cannot be
-resumed from the result.
+Of a file, weights, config, dataset and versions stay, as types that torch
+loads weights-only: so are downloaded checkpoints loaded. Its name says its
+content. Of a folder, the model of the config, names and colours of the classes
+and the metrics of the last validation stay as well as the weights. Optimizer,
+schedulers, the state of a search and a second set of weights (EMA) go, so
+training cannot be resumed from either.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import torch
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import write_atomically
+from mmseg_autodeeplab.search import config_text
 
 # What stays of the meta information. The names in capitals are mmseg 0.x's.
 META = (
@@ -41,7 +44,19 @@ def parse_args():
     parser.add_argument(
         'out',
         help='name of the result, NAME.pth; written is '
-        'NAME_DATE-HASH.pth, with 8 digits of its SHA-256',
+        'NAME_DATE-HASH.pth, with 8 digits of its SHA-256; with --format hub '
+        'the name of a new folder',
+    )
+    parser.add_argument(
+        '--format',
+        choices=['pth', 'hub'],
+        default='pth',
+        help='a file, or a folder for huggingface_hub',
+    )
+    parser.add_argument(
+        '--license',
+        default='apache-2.0',
+        help='of the weights, for the model card of a folder',
     )
     return parser.parse_args()
 
@@ -108,9 +123,68 @@ def publish(checkpoint, out):
     return file
 
 
+def publish_to_hub(checkpoint, out, license):
+    """Write a checkpoint as a folder.
+
+    Args:
+        checkpoint (dict): With the config of its run, which is not carried
+            out.
+        out (str): Name of a folder that does not exist.
+        license (str): Of the weights.
+
+    Raises:
+        UserError: Its config cannot be read, or is not of its weights.
+    """
+    from mmseg_autodeeplab import hub  # Needs huggingface_hub.
+
+    meta = plain(checkpoint.get('meta') or {})
+    cfg = config_text.read_config(str(meta.get('cfg', '')), 'its config')
+    if not isinstance(cfg.get('model'), dict):
+        raise UserError(
+            'the config of the checkpoint has no model, so that nobody could '
+            'build it: give an iter_*.pth that tools/train.py wrote'
+        )
+    if cfg.get('data_preprocessor'):
+        # As the runner does.
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    hub.write_folder(
+        out,
+        cfg.model.to_dict(),
+        checkpoint['state_dict'],
+        meta.get('dataset_meta') or {},
+        dataset_of(cfg.get('train_dataloader')),
+        metrics_of(checkpoint),
+        license,
+    )
+    return out
+
+
+def dataset_of(loader):
+    """The name of a data set, ``CamVidDataset`` being ``camvid``, or None."""
+    dataset = (loader or {}).get('dataset')
+    while isinstance((dataset or {}).get('dataset'), dict):
+        dataset = dataset['dataset']  # One around another.
+    name = str((dataset or {}).get('type', '')).rpartition('.')[2]
+    return name.removesuffix('Dataset').lower() or None
+
+
+def metrics_of(checkpoint):
+    """What the last validation before a checkpoint was written has given."""
+    scalars = (checkpoint.get('message_hub') or {}).get('log_scalars') or {}
+    return {
+        name.removeprefix('val/'): round(float(history.current()), 4)
+        for name, history in scalars.items()
+        if name.startswith('val/') and not name.endswith('time')
+    }
+
+
 @cli.user_errors()
 def main():
     args = parse_args()
+    if args.format == 'hub':
+        checkpoint = cli.read_checkpoint(args.checkpoint)
+        print(publish_to_hub(checkpoint, args.out, args.license))
+        return
     if osp.isdir(args.out) or not osp.basename(args.out):
         raise UserError(
             f'{args.out} is a folder: give a name too, as in '
