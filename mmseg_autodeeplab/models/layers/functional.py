@@ -66,8 +66,8 @@ def with_passed(mixed: Tensor, passed: Sequence[Tensor]) -> Tensor:
     if not passed[0].shape[1]:
         return mixed
     mean = reduce(torch.add, passed) / len(passed)
-    parts = 1 + mean.shape[1] // mixed.shape[1]
-    return torch.channel_shuffle(torch.cat((mixed, mean), dim=1), parts)
+    parts = torch.cat((mixed, mean), dim=1).unflatten(1, (-1, mixed.shape[1]))
+    return parts.transpose(1, 2).flatten(1, 2)
 
 
 def checkpointed(module: nn.Module, *args: Tensor) -> Tensor:
