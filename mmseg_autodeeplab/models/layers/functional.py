@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...arch import RATES
 from ...errors import UserError
-from .graphs import in_turn
+from .graphs import in_turn, is_branching
 
 MIN_SIZE = RATES[-1] + 1
 
@@ -82,8 +82,8 @@ def checkpointed(module: nn.Module, *args: Tensor) -> Tensor:
         module,
         *args,
         use_reentrant=False,
-        # No node draws any, and a CUDA graph could not ask for them.
-        preserve_rng_state=False,
+        # A graph that is captured cannot ask for the state.
+        preserve_rng_state=not is_branching(),
         # Compares every tensor that is computed again, which takes its time.
         determinism_check='none',
         context_fn=lambda: (nullcontext(), _statistics_kept(module)),
