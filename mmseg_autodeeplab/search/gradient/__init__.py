@@ -7,5 +7,6 @@ from .gap_hook import DiscretizationGapHook
 from .one_hot import evaluate
 from .regularizers import EntropyTerm, LogSumExpTerm
 from .rescore import Candidate, rescore
+from .sampled_weights import SampledWeightsHook
 from .search_ema import SearchEMA
 from .terms import ArchTerm

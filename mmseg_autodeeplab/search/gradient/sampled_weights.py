@@ -1,0 +1,72 @@
+"""Weights that are trained as those of single networks, too."""
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+
+from ...arch import AutoDeepLabSpace
+from ...engine import bare_model
+from ...errors import UserError
+
+
+@HOOKS.register_module()
+class SampledWeightsHook(Hook):
+    """Make the supernet one random architecture in a share of weight steps.
+
+    Where all paths and primitives are there at once, weights come to rely on
+    each other, and what the relaxed network gains by a choice says little of
+    the network that is decoded. So some steps train the weights of a network
+    that is drawn, each as likely as another, as `SPOS
+    <https://arxiv.org/abs/1904.00420>`_ does in all of its steps (Guo et al.,
+    ECCV 2020). The architecture step is left as it is.
+
+    The log has the losses of both kinds of steps; those of single networks
+    are higher.
+
+    Args:
+        share (float): Of the weight steps, from 0 to 1.
+    """
+
+    # Gives alphas and betas back before their step.
+    priority = 'HIGH'
+    # A retraining goes without it.
+    of_search = True
+
+    def __init__(self, share: float = 0.5) -> None:
+        if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+            raise UserError(
+                f'SampledWeightsHook.share is {share!r}, but must be a number '
+                'from 0 to 1.'
+            )
+        self.share = share
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """See that the supernet can be one network."""
+        self.backbone = bare_model(runner).backbone
+        if not hasattr(self.backbone, 'one_hot'):
+            raise UserError(
+                'SampledWeightsHook needs a backbone with one_hot(), but '
+                f'found {type(self.backbone).__name__}; derive it from '
+                'AutoDeepLabSupernet, or take the hook out.'
+            )
+        decoded = self.backbone.architecture()
+        self.space = AutoDeepLabSpace(len(decoded.path), len(decoded.cell))
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Draw whether, and which: the same in all processes."""
+        rng = np.random.RandomState([runner.train_loop.seed, runner.iter])
+        if rng.random_sample() < self.share:
+            drawn = self.space.random(rng.randint(2**31))
+            for name, value in self.backbone.one_hot(drawn).items():
+                tensor = getattr(self.backbone, name).data
+                self._kept[name] = tensor.clone()
+                tensor.copy_(value)
+
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Give the supernet its own alphas and betas back."""
+        for name, value in self._kept.items():
+            getattr(self.backbone, name).data.copy_(value)
+        self._kept.clear()
