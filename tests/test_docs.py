@@ -199,6 +199,8 @@ def parser_of(tool):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(argparse.ArgumentParser, 'parse_args', stop)
+        # As where it is run.
+        patch.syspath_prepend(tool.parent)
         with pytest.raises(Parsed) as parsed:
             runpy.run_path(str(tool))['parse_args']()
     parser = parsed.value.args[0]
