@@ -97,15 +97,26 @@ def search_dir(tmp_path):
 
 
 @pytest.fixture
-def run_tool(monkeypatch, forget_visualizers):
-    """Run ``main()`` of a tool here, with arguments."""
+def load_tool():
+    """A tool as a module, by its name below ``tools``."""
 
-    def run(name, *args):
+    def load(name):
         path = TOOLS / f'{name}.py'
         spec = importlib.util.spec_from_file_location(f'tool_{name}', path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, 'argv', [str(path), *map(str, args)])
+        return module
+
+    return load
+
+
+@pytest.fixture
+def run_tool(monkeypatch, forget_visualizers, load_tool):
+    """Run ``main()`` of a tool here, with arguments."""
+
+    def run(name, *args):
+        module = load_tool(name)
+        monkeypatch.setattr(sys, 'argv', [module.__file__, *map(str, args)])
         # A process of its own would have one of its own.
         forget_visualizers()
         # What the tools set for the launchers is to be restored.
