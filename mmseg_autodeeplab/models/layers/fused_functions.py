@@ -11,6 +11,11 @@ from torch.distributed.nn.functional import all_gather
 from .graphs import aside, is_branching
 
 
+def is_on_gpu(tensor: Tensor) -> bool:
+    """Whether to compute in the way that is faster on a GPU."""
+    return tensor.is_cuda
+
+
 class Convolution(torch.autograd.Function):
     """``F.conv2d`` that keeps the size, for gradients that need not wait."""
 
@@ -39,7 +44,7 @@ class Separable(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, depthwise, pointwise, fan_out):
-        if x.is_cuda:
+        if is_on_gpu(x):
             pointwise = _block_diagonal(pointwise, fan_out)
         out = _pointwise(_depthwise(x, depthwise), pointwise, fan_out)
         ctx.fan_out = fan_out
@@ -72,7 +77,7 @@ class Join(torch.autograd.Function):
     def backward(ctx, grad):
         grad = grad.unflatten(1, (ctx.number, -1)).transpose(0, 1)
         # Otherwise, each of them is made contiguous, once or twice.
-        return (grad.contiguous() if grad.is_cuda else grad).unbind()
+        return (grad.contiguous() if is_on_gpu(grad) else grad).unbind()
 
 
 class WeightedSum(torch.autograd.Function):
@@ -119,14 +124,14 @@ def _depthwise(x, kernel):
 
 
 def _pointwise(x, kernel, fan_out):
-    if not x.is_cuda:
+    if not is_on_gpu(x):
         return F.conv2d(x, kernel, groups=fan_out)
     return torch.bmm(kernel.expand(len(x), -1, -1), x.flatten(2)).view(x.shape)
 
 
 def _pointwise_backward(grad, x, kernel, fan_out):
     """Gradients as below; the input is given by a function."""
-    if not grad.is_cuda:
+    if not is_on_gpu(grad):
         x = None if x is None else x()
         return _convolution_backward(grad, x, kernel, fan_out)
 
@@ -157,7 +162,7 @@ def _block_diagonal(kernel, fan_out):
 
 def _inner_products(x, y):
     """Of (N, n, M) and (N, m, M), summed to (n, m)."""
-    if not x.is_cuda:
+    if not is_on_gpu(x):
         return torch.bmm(x, y.mT).sum(0)
     # A matrix product has little for a GPU to do at once.
     return (x.unsqueeze(2) * y.unsqueeze(1)).sum((0, 3))

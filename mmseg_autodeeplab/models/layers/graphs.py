@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Optional
 
 import torch
+from mmengine.dist import is_distributed
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -114,6 +115,10 @@ class _Call(nn.Module):
 
 def _refusal(module, x) -> Optional[str]:
     """Why a call cannot be replayed."""
+    # PyTorch wants captures before it wraps a model for several processes;
+    # what norms gather from these is not known to be capturable, either.
+    if is_distributed():
+        return 'the model is trained by torch.distributed'
     if not x.is_cuda:
         return f'the model is on the device {x.device.type}'
     # Gradients lie in a graph's own memory, where the next replay would
