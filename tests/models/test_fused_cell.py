@@ -10,6 +10,8 @@ from mmengine.runner.checkpoint import load_state_dict
 from mmseg.registry import MODELS
 from torch import nn
 
+from mmseg_autodeeplab.models.layers import fused_functions
+
 init_default_scope('mmseg')
 
 
@@ -314,6 +316,11 @@ def test_the_views_of_a_state_dict_are_the_weights():
     for value in net.state_dict().values():
         value.zero_()
     assert not any(p.any() for p in net.parameters())
+
+
+def test_the_ways_of_a_gpu_are_the_same_too(monkeypatch):
+    monkeypatch.setattr(fused_functions, 'is_on_gpu', lambda tensor: True)
+    compare(3, 3, (65, 49), 'train')
 
 
 @pytest.mark.parametrize(

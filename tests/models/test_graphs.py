@@ -29,7 +29,8 @@ class Search:
         torch.manual_seed(0)
         cfg = model_config()
         cfg['backbone'].update(num_blocks=2, **backbone)
-        cfg['decode_head']['in_channels'] = [4, 8, 16, 32]
+        width = 2 * cfg['backbone']['filter_multiplier']
+        cfg['decode_head']['in_channels'] = [width * n for n in (1, 2, 4, 8)]
         model = MODELS.build(cfg).to(device)
         self.wrapper = (
             dict(type='OptimWrapper') if wrapper is None else wrapper
