@@ -235,6 +235,7 @@ def test_the_search_of_the_paper():
     assert backbone.num_blocks == 5
     assert backbone.filter_multiplier == 8
     assert backbone.norm_cfg.affine is False
+    assert backbone.graphs and 'form' not in backbone  # Both are exact.
 
     loader = cfg.train_dataloader
     assert loader.batch_size == 2

@@ -24,7 +24,8 @@ def settled_memory(device: str) -> int:
     """Bytes in use without garbage; a new peak begins here.
 
     On a GPU they are those of the tensors, as PyTorch's allocator counts
-    them; on the CPU those of the process, as Linux counts them.
+    them, and what graphs keep to themselves; on the CPU those of the process,
+    as Linux counts them.
     """
     gc.collect()
     if device == 'cuda':
@@ -44,7 +45,14 @@ def peak_memory(device: str) -> int:
 
 def _memory(device, of_tensors, of_process):
     if device == 'cuda':
-        return torch.cuda.memory_stats()[f'allocated_bytes.all.{of_tensors}']
+        # Free as the allocator counts, but of use to the next replay alone.
+        kept = sum(
+            segment['total_size'] - segment['allocated_size']
+            for segment in torch.cuda.memory_snapshot()
+            if any(segment['segment_pool_id'])
+        )
+        of_tensors = f'allocated_bytes.all.{of_tensors}'
+        return torch.cuda.memory_stats()[of_tensors] + kept
     status = Path('/proc/self/status').read_text()
     return 1024 * int(re.search(rf'{of_process}:\s*(\d+) kB', status)[1])
 

@@ -61,6 +61,27 @@ def test_turns_that_take_too_long_are_left_out():
     assert count(60) == (5, 8)
 
 
+def test_what_graphs_keep_is_in_use(monkeypatch):
+    """To the allocator of a GPU it is free between replays."""
+    stats = {'allocated_bytes.all.current': 500, 'allocated_bytes.all.peak': 9}
+    segments = [
+        dict(segment_pool_id=pool, total_size=total, allocated_size=allocated)
+        for pool, total, allocated in (
+            ((0, 0), 10**6, 400),
+            ((0, 1), 3000, 100),
+            ((0, 1), 2000, 0),
+        )
+    ]
+    monkeypatch.setattr(torch.cuda, 'memory_stats', lambda: stats)
+    monkeypatch.setattr(torch.cuda, 'memory_snapshot', lambda: segments)
+    monkeypatch.setattr(
+        torch.cuda, 'reset_peak_memory_stats', lambda: stats.popitem()
+    )
+    assert measurement.peak_memory('cuda') == 9 + 2900 + 2000
+    assert measurement.settled_memory('cuda') == 500 + 2900 + 2000
+    assert [*stats] == ['allocated_bytes.all.current']
+
+
 def allocate():
     torch.empty(2**60, dtype=torch.uint8)
 

@@ -12,6 +12,7 @@ from mmseg.registry import MODELS
 from small_search import model_config
 
 from mmseg_autodeeplab.cli.benchmark import random_batch
+from mmseg_autodeeplab.cli.measurement import peak_memory, settled_memory
 from mmseg_autodeeplab.models.layers import side_by_side
 from mmseg_autodeeplab.models.layers.graphs import Split, aside
 from mmseg_autodeeplab.search.gradient import ArchStep
@@ -199,6 +200,15 @@ def test_evaluation_between_replays():
         search.run(1)
     torch.testing.assert_close(*outputs, rtol=1e-6, atol=1e-6)
     close(graphs, expected)
+
+
+@gpu
+def test_what_graphs_keep_is_measured():
+    search = Search(graphs=True).run(0)
+    kept = settled_memory('cuda') - torch.cuda.memory_allocated()
+    assert 0 < kept < torch.cuda.memory_reserved()
+    search.run(1)
+    assert peak_memory('cuda') > kept + torch.cuda.memory_allocated()
 
 
 # ---- anywhere ----

@@ -157,7 +157,7 @@ def configure(net, crop, settings):
     """That of another net and crop."""
     cfg = copy.deepcopy(paper())
     backbone = cfg.model.backbone
-    backbone.update(net)
+    backbone.update(net, graphs=False)
     for key in {'form', 'with_cp', 'graphs'} & settings.keys():
         backbone[key] = settings[key]
     width = backbone.num_blocks * backbone.filter_multiplier
