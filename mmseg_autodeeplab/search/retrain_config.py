@@ -41,7 +41,7 @@ LEFT_OUT = """
     model_wrapper_cfg sync_bn
 """.split()
 OWN = """
-    num_layers num_blocks filter_multiplier stem_channels form
+    num_layers num_blocks filter_multiplier stem_channels form graphs
     partial_channels in_channels channels optimizer max_iters val_interval
     interval
 """.split()
