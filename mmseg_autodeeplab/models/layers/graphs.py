@@ -121,6 +121,8 @@ def _refusal(module, x) -> Optional[str]:
         return 'the model is trained by torch.distributed'
     if not x.is_cuda:
         return f'the model is on the device {x.device.type}'
+    if not hasattr(torch, 'get_autocast_dtype'):
+        return f'PyTorch {torch.__version__} is older than 2.4'
     # Gradients lie in a graph's own memory, where the next replay would
     # overwrite those that wait to be added up.
     if any(param.grad is not None for param in module.parameters()):
