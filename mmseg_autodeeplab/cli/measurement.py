@@ -66,8 +66,8 @@ def measure(
 ) -> dict:
     """Measure functions that take turns.
 
-    After so many ``seconds``, the turns that are left are not taken, but for
-    the warm-up and one.
+    So many ``seconds`` after the warm-up, the turns that are left are not
+    taken, but for one.
 
     Returns:
         dict: Per function ``samples``, its times in seconds, and in bytes
@@ -77,9 +77,10 @@ def measure(
     wait = getattr(torch, device).synchronize  # For nothing on a CPU.
     samples = {name: [] for name in steps}
     built = settled_memory(device)
-    began = time.perf_counter()
     for turn in range(warmup + iters):
-        if turn > warmup and time.perf_counter() - began > seconds:
+        if turn == warmup:
+            began = time.perf_counter()
+        elif turn > warmup and time.perf_counter() - began > seconds:
             break
         for name, step in steps.items():
             wait()
