@@ -34,7 +34,7 @@ def test_a_form_that_is_not_the_same(run_tool, capsys, monkeypatch):
     monkeypatch.setattr(
         cell,
         'forward',
-        lambda self, *args: [out * 1.01 for out in forward(self, *args)],
+        lambda self, *args: 1.01 * forward(self, *args),
     )
     found = rows(run_tool, capsys)
     for name, (outputs, median, *_, above) in found.items():
