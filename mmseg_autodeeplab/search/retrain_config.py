@@ -42,7 +42,7 @@ LEFT_OUT = """
 """.split()
 OWN = """
     num_layers num_blocks filter_multiplier stem_channels form graphs
-    partial_channels in_channels channels optimizer max_iters val_interval
+    partial_channels in_channels channels rate optimizer max_iters val_interval
     interval
 """.split()
 

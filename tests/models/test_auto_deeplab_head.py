@@ -105,13 +105,21 @@ def test_dropout_drops_single_values_behind_the_projection():
     assert whole.float().mean() > 0.9  # no channel as a whole
 
 
-def test_search_rates_are_96_over_s():
+@pytest.mark.parametrize(
+    'options, expected',
+    [
+        ({}, [24, 12, 6, 3]),
+        (dict(rate=32), [8, 4, 2]),
+        (dict(rate=16), [4, 2]),  # and 1x1 convolutions
+    ],
+)
+def test_search_rates_are_over_s(options, expected):
     rates = [
         m.dilation[0]
-        for m in search_head().modules()
+        for m in search_head(**options).modules()
         if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)
     ]
-    assert rates == [24, 12, 6, 3]
+    assert rates == expected
 
 
 def test_every_scale_has_three_branches_of_its_own_width():

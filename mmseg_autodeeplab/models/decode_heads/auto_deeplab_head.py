@@ -18,7 +18,6 @@ from ...arch import RATES
 from ...errors import UserError
 from ..layers import resize
 
-SEARCH_RATE = 96  # the atrous rate at stride s is 96 / s (Sec. 4.1)
 BATCH_OF_ONE = (
     'Where a batch of one image leaves one value per channel, as behind image '
     'pooling, batch norm uses its running statistics.'
@@ -94,6 +93,10 @@ class AutoDeepLabSearchHead(BaseDecodeHead):
     Args:
         in_channels, in_index (Sequence[int]): Channels at strides 4, 8, 16,
             32, and their indices in the features.
+        rate (int): Of the 3x3 convolutions, in pixels of the image. The
+            paper's is for crops of 321 pixels: in those of 96, the outer
+            weights at stride 4 see padding alone. Where ``rate / s`` is 1 or
+            less, ``ASPPModule`` has a 1x1 convolution.
         kwargs: Of ``BaseDecodeHead``; ``channels`` is not used, since the
             widths are those of the inputs.
     """
@@ -102,6 +105,7 @@ class AutoDeepLabSearchHead(BaseDecodeHead):
         self,
         in_channels: Sequence[int],
         in_index: Sequence[int] = (0, 1, 2, 3),
+        rate: int = 96,
         **kwargs,
     ) -> None:
         if len(in_channels) != len(RATES):
@@ -118,8 +122,8 @@ class AutoDeepLabSearchHead(BaseDecodeHead):
         )
         conv = conv_options(self)
         self.aspp = nn.ModuleList(
-            ASPPModule((1, SEARCH_RATE // rate), width, width, **conv)
-            for rate, width in zip(RATES, in_channels)
+            ASPPModule((1, max(1, rate // s)), width, width, **conv)
+            for s, width in zip(RATES, in_channels)
         )
         self.image_pool = nn.ModuleList(
             ImagePool(width, width, **conv) for width in in_channels
