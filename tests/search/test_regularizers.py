@@ -7,7 +7,11 @@ from mmengine.optim import OptimWrapper
 from small_search import batch, segmentor
 from torch import nn
 
-from mmseg_autodeeplab.arch import num_edges, transition_mask
+from mmseg_autodeeplab.arch import (
+    beta_probabilities,
+    num_edges,
+    transition_mask,
+)
 from mmseg_autodeeplab.search.gradient import (
     ArchSearchHook,
     ArchStep,
@@ -71,6 +75,32 @@ def test_entropies_and_their_gradients():
     assert torch.autograd.gradcheck(term, params)
 
 
+def test_entropies_of_what_enters_a_node():
+    """Over nodes that several scales enter."""
+    params = parameters()
+    probabilities = beta_probabilities(params[1].detach().numpy())
+    entropies = []
+    for layer in range(L):
+        for level in range(4):
+            ways = [
+                probabilities[layer, source, level - source + 1]
+                for source in range(4)
+                if abs(level - source) <= 1 and source <= layer
+            ]
+            if len(ways) > 1:
+                q = np.array(ways) / sum(ways)
+                entropies.append(-(q * np.log(q)).sum())
+    # Two of layer 1, three of layer 2, and four of each later one.
+    assert len(entropies) == 2 + 3 + 4 + 4
+    term = prepared(EntropyTerm(0, 3, inflow=True), params)
+    value = term(*params)
+    assert value.item() == pytest.approx(3 * np.mean(entropies), rel=1e-12)
+    value.backward()
+    missing = ~torch.from_numpy(transition_mask(L))
+    assert (params[1].grad[missing] == 0).all()
+    assert torch.autograd.gradcheck(term, params)
+
+
 def test_log_sum_exp_and_its_gradient():
     params = parameters()
     term = LogSumExpTerm(3)
@@ -87,7 +117,14 @@ def test_log_sum_exp_and_its_gradient():
     assert measures == dict(alpha_logsumexp=pytest.approx(sums.mean()))
 
 
-@pytest.mark.parametrize('term', [EntropyTerm(1e6, 1e6), LogSumExpTerm(1)])
+@pytest.mark.parametrize(
+    'term',
+    [
+        EntropyTerm(1e6, 1e6),
+        EntropyTerm(1e6, 1e6, inflow=True),
+        LogSumExpTerm(1),
+    ],
+)
 def test_the_sharpest_choice_is_no_nan(term):
     """Where a probability is 0 in single precision."""
     params = parameters(torch.float32, scale=1e3)

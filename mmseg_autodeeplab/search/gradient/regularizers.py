@@ -68,6 +68,9 @@ class EntropyTerm(RampedTerm):
     Args:
         alpha_weight, beta_weight (float): At the end of the ramp.
         ramp (Sequence[float]): See :class:`RampedTerm`.
+        inflow (bool): Whether ``H_b`` is that of the shares in what enters a
+            node instead, over nodes that several scales enter: of what
+            decides a path with ``score='inflow'``.
     """
 
     name = 'arch_entropy_loss'
@@ -77,20 +80,41 @@ class EntropyTerm(RampedTerm):
         alpha_weight: float,
         beta_weight: float,
         ramp: Sequence[float] = (0.0, 1.0),
+        inflow: bool = False,
     ) -> None:
         super().__init__(
             ramp, alpha_weight=alpha_weight, beta_weight=beta_weight
         )
+        self.inflow = inflow
 
     def prepare(self, alphas: Tensor, betas: Tensor) -> None:
-        """Put the mask where the betas are."""
+        """Put the masks where the betas are."""
         mask = arch.transition_mask(len(betas))
         self._missing = torch.as_tensor(~mask, device=betas.device)
         self._sources = torch.as_tensor(mask.any(-1), device=betas.device)
+        # Of each node, where its transitions are; what is missing is last.
+        nodes = np.full((len(betas), *mask.shape[1:]), mask.size)
+        for layer, rows in enumerate(nodes):
+            for level in arch.levels_at(layer):
+                for place, edge in enumerate(arch.incoming(layer, level)):
+                    index = layer, *edge
+                    rows[level, place] = np.ravel_multi_index(
+                        index, mask.shape
+                    )
+        nodes = nodes[(nodes < mask.size).sum(-1) > 1]
+        self._nodes = torch.as_tensor(nodes, device=betas.device)
 
     def __call__(self, alphas: Tensor, betas: Tensor) -> Tensor:
         """The term for parameters, before the softmax."""
-        betas = betas.masked_fill(self._missing, -torch.inf)[self._sources]
+        betas = betas.masked_fill(self._missing, -torch.inf)
+        if self.inflow:
+            exists = self._sources[..., None]
+            # A softmax of nothing but -inf is no number.
+            logs = betas.masked_fill(~exists, 0).log_softmax(-1).flatten()
+            betas = torch.cat([logs, logs.new_tensor([-torch.inf])])
+            betas = betas[self._nodes]
+        else:
+            betas = betas[self._sources]
         return self.share * (
             self.alpha_weight * _entropy(alphas)
             + self.beta_weight * _entropy(betas)
