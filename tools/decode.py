@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from mmengine.registry import init_default_scope
 
 from mmseg_autodeeplab import cli
-from mmseg_autodeeplab.arch import SCORES
+from mmseg_autodeeplab.arch import check_score
 from mmseg_autodeeplab.compat.registry import known_types_only
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import write_atomically
@@ -44,10 +44,10 @@ def parse_args():
     )
     parser.add_argument(
         '--score',
-        choices=SCORES,
         help='what ranks the paths of a checkpoint: probability is the '
-        "paper's, lift has no bias towards the borders of the trellis; by "
-        "default that of the search's config",
+        "paper's, lift has no bias towards the borders of the trellis, inflow "
+        'has all that a search can learn; inflow:8, for one, leaves out paths '
+        "that do not end at stride 8. By default that of the search's config",
     )
     parser.add_argument(
         '--rescore',
@@ -117,6 +117,8 @@ def commands(cfg, config_file):
 @cli.user_errors()
 def main():
     args = parse_args()
+    if args.score is not None:
+        check_score(args.score, '--score')
     init_default_scope('mmseg')
     is_study = osp.isdir(args.file)
     if args.top is not None and (args.top < 1 or not is_study):

@@ -25,17 +25,19 @@ from .trellis import (
 )
 
 #: What ranks paths, see :func:`transition_scores`; the first is the paper's.
-SCORES = ('probability', 'lift')
+#: With ``:8`` behind it, all that do not end at stride 8 are left out.
+SCORES = ('probability', 'lift', 'inflow')
 #: Of their largest entropy: below it, alphas or betas have begun to choose.
 #: The choice of every edge then has 0.38 of the probability, three times
 #: its share; that of two ways has 0.68, that of three 0.56.
 SHARP = 0.9
+ENDED = 'inflow:8'  # a score with an end
+TINY = np.finfo(float).tiny
 
 
 def check_score(score: str, name: str = 'score') -> str:
     """Return it, or raise a UserError if no path has such a score."""
-    if score not in SCORES:
-        refuse(name, score, ' or '.join(map(repr, SCORES)))
+    _split(score, name)
     return score
 
 
@@ -68,12 +70,28 @@ def transition_scores(
     border, whatever the data are: the label bias of locally normalised
     models. ``'lift'`` is relative to a source that does not choose, log(p *
     ways out), which takes the bias away.
+
+    ``'inflow'`` is log(q * ways in), with q the share of a transition in all
+    that enters its node. It is all that a search can learn: what reads a node
+    normalises it, so the loss stays as it is where the probabilities into a
+    node are multiplied by one number (a sum of Eq. 6, then ReLU, convolution
+    and batch norm). They tell which source is the best for a node, and
+    neither to which node a source should go nor where a path should end.
     """
-    probabilities = beta_probabilities(betas)
-    if check_score(score) == 'lift':
-        probabilities *= transition_mask(len(betas)).sum(-1, keepdims=True)
+    kind, _ = _split(score)
     with np.errstate(divide='ignore'):
-        return np.log(probabilities)
+        scores = np.log(beta_probabilities(betas))
+    if kind == 'lift':
+        ways = transition_mask(len(betas)).sum(-1, keepdims=True)
+        scores += np.log(np.maximum(ways, 1))
+    elif kind == 'inflow':
+        for layer, flows in enumerate(scores):
+            for level in levels_at(layer):
+                edges = tuple(np.transpose(incoming(layer, level)))
+                # A node that nothing enters any more says nothing.
+                whole = max(np.logaddexp.reduce(flows[edges]), np.log(TINY))
+                flows[edges] -= whole - np.log(len(edges[0]))
+    return scores
 
 
 def path_score(
@@ -96,6 +114,7 @@ def best_paths(
     Each comes with its score; a path has one downsample rate per layer. Ties
     go to the lower level, at the end of the path first.
     """
+    _, end = _split(score)
     # By level, the best paths that end there as (-score, levels from the end).
     best = {0: [(0.0, ())]}
     for layer, steps in enumerate(transition_scores(betas, score)):
@@ -110,9 +129,10 @@ def best_paths(
             )
             for level in levels_at(layer)
         }
+    found = chain(*best.values()) if end is None else best[end]
     return [
         (tuple(RATES[level] for level in levels[::-1]), -cost)
-        for cost, levels in nsmallest(k, chain(*best.values()))
+        for cost, levels in nsmallest(k, found)
     ]
 
 
@@ -168,20 +188,24 @@ def decode_path(
     return best_paths(betas, 1, score)[0][0]
 
 
-def disagreement(betas: np.ndarray) -> str:
-    """One line on the best path of each score, empty if it is the same."""
-    paths = [decode_path(betas, score) for score in SCORES]
-    if paths[0] == paths[1]:
+def disagreement(betas: np.ndarray, score: str = 'probability') -> str:
+    """One line on the most probable path and that of the largest lift.
+
+    It is empty if they are the same, or a path is decoded by its inflow.
+    """
+    kinds = SCORES[:2]
+    paths = [decode_path(betas, kind) for kind in kinds]
+    if _split(score)[0] not in kinds or paths[0] == paths[1]:
         return ''
     scores = (
-        [path_score(betas, path, score) for score in SCORES] for path in paths
+        [path_score(betas, path, kind) for kind in kinds] for path in paths
     )
     probable, lifted = (
         f'{"-".join(map(str, path))} (log p {log_p:.3g}, lift {lift:.3g})'
         for path, (log_p, lift) in zip(paths, scores)
     )
     return (
-        'The betas do not settle the path yet, since its two scores disagree: '
+        'The betas do not settle the path yet: '
         f'{probable} is the most probable, {lifted} has the largest lift.'
     )
 
@@ -212,6 +236,17 @@ def are_sharp(alphas: np.ndarray, betas: np.ndarray) -> tuple[bool, bool]:
         entropy(values) < SHARP * entropy(np.zeros_like(values))
         for entropy, values in ((alpha_entropy, alphas), (beta_entropy, betas))
     )
+
+
+def _split(score, name='score'):
+    """What a score is, and the level at which paths have to end or None."""
+    text = score if isinstance(score, str) else ''
+    kind, colon, end = text.partition(':')
+    rates = [*map(str, RATES)]
+    if kind not in SCORES or (colon and end not in rates):
+        allowed = ', '.join(map(repr, SCORES))
+        refuse(name, score, f'{allowed}, or one with an end, as in {ENDED!r}')
+    return kind, rates.index(end) if colon else None
 
 
 def _mean_entropy(probabilities):

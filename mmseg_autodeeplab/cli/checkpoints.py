@@ -193,8 +193,8 @@ def read_architecture(
 
     Returned with it is the config of a search: the file ``config``, which is
     run, or that of the checkpoint, which is read and never run. Last comes
-    what the two scores of a path disagree on, if they do. ``score`` is that
-    of the search by default.
+    what :func:`.arch.disagreement` says. ``score`` is that of the search by
+    default.
     """
     search = None
     if config:
@@ -234,7 +234,7 @@ def read_architecture(
     architecture = architecture.with_provenance(
         checkpoint=Path(file).name, iteration=iteration, date=now, score=score
     )
-    return architecture, search, disagreement(betas)
+    return architecture, search, disagreement(betas, score)
 
 
 def read_study(

@@ -229,7 +229,7 @@ def _architecture(search):
     when = ''
     if search.records:
         last = search.records[-1]
-        note = disagreement(last.betas)
+        note = disagreement(last.betas, search.score)
         when = f'<p>After {int(last.iteration)} iterations. {note}</p>'
     pictures = ''.join(
         wide(name, inline(render(draw(architecture), 'svg').decode(), name))

@@ -24,6 +24,7 @@ from mmseg_autodeeplab.arch import (
     num_edges,
     path_score,
     transition_mask,
+    transition_scores,
 )
 
 
@@ -83,15 +84,25 @@ def enumerate_paths(betas, score):
     """All paths with their scores, each computed on its own, best first."""
     ways = transition_mask(len(betas)).sum(-1)
     probabilities = beta_probabilities(betas)
+
+    def gain(layer, source, target):
+        p = probabilities[layer, source, target - source + 1]
+        if score == 'lift':
+            return p * ways[layer, source]
+        if score == 'inflow':
+            into = [
+                probabilities[layer, other, target - other + 1]
+                for other in range(4)
+                if abs(target - other) <= 1
+            ]
+            return p * np.count_nonzero(into) / sum(into)
+        return p
+
     found = []
     for levels in itertools.product(range(4), repeat=len(betas)):
         walk = list(enumerate(zip((0, *levels), levels)))
         if all(abs(b - a) <= 1 for _, (a, b) in walk):
-            gains = [
-                probabilities[i, a, b - a + 1]
-                * (ways[i, a] if score == 'lift' else 1)
-                for i, (a, b) in walk
-            ]
+            gains = [gain(i, a, b) for i, (a, b) in walk]
             path = tuple(RATES[level] for level in levels)
             found.append((path, np.log(gains).sum()))
     return sorted(found, key=lambda one: -one[1])
@@ -175,21 +186,44 @@ def test_the_most_probable_path_of_weak_betas_runs_along_the_border(
     np.testing.assert_allclose(found, [0.20, 0.39, 0.30, 0.11], atol=0.03)
 
 
-def test_no_other_score_is_known():
-    with pytest.raises(ValueError, match="'bias'.*'probability' or 'lift'"):
-        decode_path(np.zeros((3, 4, 3)), 'bias')
+@pytest.mark.parametrize('score', SCORES)
+@pytest.mark.parametrize('end', RATES)
+def test_an_end_leaves_other_ends_out(score, end):
+    betas = np.random.RandomState(end).randn(5, 4, 3)
+    left = [
+        path for path, _ in enumerate_paths(betas, score) if path[-1] == end
+    ]
+    found = best_paths(betas, 1000, f'{score}:{end}')
+    assert [path for path, _ in found] == left
+
+
+@pytest.mark.parametrize('score', ['bias', 'inflow:', 'inflow:5', ':8', 8])
+def test_no_other_score_is_known(score):
+    with pytest.raises(ValueError, match="score is .*'inflow', or one with"):
+        decode_path(np.zeros((3, 4, 3)), score)
+
+
+def test_a_node_that_nothing_enters_has_no_best_source():
+    """Probabilities that vanish are no division by zero."""
+    betas = np.zeros((4, 4, 3))
+    betas[3, :, 0] = 1e6  # all to the finer scale
+    assert decode_path(betas, 'inflow')[-1] in (4, 8, 16)
+    scores = transition_scores(betas, 'inflow')
+    assert not np.isnan(scores).any() and scores.max() <= np.log(3)
 
 
 def test_where_the_two_scores_disagree():
     """Of three steps, the first two are even; only the last one leans."""
     betas = np.zeros((3, 4, 3))
     betas[2, 1, 2] = np.log(2)  # 8 to 16: 1/2 instead of 1/3
-    assert disagreement(betas) == (
-        'The betas do not settle the path yet, since its two scores disagree: '
-        f'4-4-4 (log p {np.log(1 / 8):.3g}, lift 0) is the most probable, '
-        f'4-8-16 (log p {np.log(1 / 8):.3g}, lift {np.log(3 / 2):.3g}) has '
-        'the largest lift.'
+    log_p, lift = f'{np.log(1 / 8):.3g}', f'{np.log(3 / 2):.3g}'
+    expected = (
+        'The betas do not settle the path yet: '
+        f'4-4-4 (log p {log_p}, lift 0) is the most probable, '
+        f'4-8-16 (log p {log_p}, lift {lift}) has the largest lift.'
     )
+    assert disagreement(betas) == disagreement(betas, 'lift:8') == expected
+    assert disagreement(betas, 'inflow') == ''
     betas[1, 0, 2] = 3
     assert disagreement(betas) == ''
 

@@ -11,11 +11,17 @@ from tester import BackboneTester
 from mmseg_autodeeplab.arch import (
     PRIMITIVES,
     decode,
+    incoming,
+    levels_at,
     num_edges,
     transition_mask,
 )
+from mmseg_autodeeplab.models import AutoDeepLabSupernet
 
 init_default_scope('mmseg')
+
+# It makes batch norm forget the scale of its input, but for rounding.
+TINY_EPS = dict(type='BN', affine=False, eps=1e-20)
 
 
 def supernet(
@@ -257,6 +263,64 @@ def test_architecture_is_what_the_parameters_decode_to():
     net.alphas.data[0, 0] = float('nan')
     with pytest.raises(ValueError, match='not finite'):
         net.architecture()
+
+
+class ScaledInflow(AutoDeepLabSupernet):
+    """All probabilities into one node are multiplied by a number."""
+
+    scaled = (0, 0, 1.0)
+
+    def normalized_betas(self):
+        layer, level, factor = self.scaled
+        betas = super().normalized_betas().clone()
+        for source, direction in incoming(layer, level):
+            betas[layer, source, direction] *= factor
+        return betas
+
+
+@pytest.mark.parametrize('form', ['fused', 'reference'])
+def test_a_search_cannot_learn_where_a_source_should_go(form):
+    """All that reads a node normalises it, so its inflow's sum is nothing."""
+    torch.manual_seed(0)
+    net = ScaledInflow(
+        5, 2, 2, stem_channels=4, form=form, norm_cfg=TINY_EPS
+    ).double()
+    net.betas.data = torch.randn_like(net.betas)
+    x = torch.randn(2, 3, 65, 65, dtype=torch.double)
+    with torch.no_grad():
+        expected = net(x)
+        for layer in range(4):
+            for level in levels_at(layer):
+                net.scaled = layer, level, 7.0
+                for found, want in zip(net(x), expected):
+                    torch.testing.assert_close(found, want)
+        # In the last layer it is the output that is scaled, and the head
+        # normalises it: the scale at the end is not learned either.
+        net.scaled = 4, 2, 7.0
+        found = net(x)
+        torch.testing.assert_close(found[2], 7 * expected[2])
+        torch.testing.assert_close(found[1], expected[1])
+    net.scaled = 0, 0, 1.0
+    net.betas.requires_grad_()
+    probabilities = []
+
+    def keep(self=net):
+        betas = AutoDeepLabSupernet.normalized_betas(self)
+        betas.retain_grad()
+        probabilities.append(betas)
+        return betas
+
+    net.normalized_betas = keep
+    sum((y * y.detach().cos()).sum() for y in net(x)).backward()
+    (betas,) = probabilities
+    gains = (betas * betas.grad).detach()
+    for layer in range(4):
+        for level in levels_at(layer):
+            edges = incoming(layer, level)
+            of_edges = torch.stack([gains[layer, s, d] for s, d in edges])
+            if len(edges) > 1:  # Who enters a node is learned.
+                assert of_edges.abs().max() > 1e-6
+            assert of_edges.sum().abs() < 1e-6 * gains.abs().max()
 
 
 def test_channels_and_edges_of_the_paper():

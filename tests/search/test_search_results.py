@@ -95,8 +95,8 @@ def test_the_terms_are_among_the_settings(tmp_path, hook, name, text):
             dict(score=['lift']),
             'probability',
             [
-                "ArchSearchHook.score is ['lift'], but must be 'probability' "
-                "or 'lift'."
+                "ArchSearchHook.score is ['lift'], but must be 'probability', "
+                "'lift', 'inflow', or one with an end, as in 'inflow:8'."
             ],
         ),
     ],

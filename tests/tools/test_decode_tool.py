@@ -97,7 +97,7 @@ def test_it_decodes_what_enumeration_finds(tmp_path, num_layers, num_blocks):
         alphas = rng.randn(edges, 8).astype(np.float32)
         betas = (2 * rng.randn(num_layers, 4, 3)).astype(np.float32)
         file = checkpoint(tmp_path / 'iter_7.pth', alphas, betas)
-        found, cfg, _ = read_architecture(str(file))
+        found, cfg, _ = read_architecture(str(file), score='probability')
         assert found.path == best_path(betas)
         assert found.cell == best_cell(alphas)
         assert found.provenance['iteration'] == 7

@@ -56,7 +56,7 @@ def arrays(runner):
     return [p.numpy() for p in runner.model.backbone.arch_parameters()]
 
 
-# At the lower rate, the two scores disagree.
+# At the lower rate, probability and lift disagree.
 @pytest.mark.parametrize('score, lr', [('probability', 1.0), ('lift', 0.03)])
 def test_what_is_shown(tmp_path, monkeypatch, score, lr):
     added = []

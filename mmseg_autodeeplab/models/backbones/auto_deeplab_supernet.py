@@ -151,7 +151,7 @@ class AutoDeepLabSupernet(BaseModule):
     ) -> AutoDeepLabArchitecture:
         """Decode the present alphas and betas; ValueError if not finite.
 
-        ``score``, of a path, is one of ``arch.SCORES``.
+        ``score``, of a path, is one of ``arch.SCORES``, with an end or not.
         """
         alphas, betas = (
             p.detach().float().cpu().numpy() for p in self.arch_parameters()

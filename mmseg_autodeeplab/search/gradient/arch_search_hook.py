@@ -59,8 +59,10 @@ class ArchSearchHook(Hook):
             ``dict(type='CostTerm', target=100e9)``; see :class:`ArchTerm`.
         cost (dict, optional): Arguments of a ``CostTerm``: its old spelling.
         score (str): By which the path is decoded, for the log and the files:
-            ``'probability'``, the paper's, or ``'lift'``, which has no bias
-            towards the borders of the trellis. It does not change the search.
+            ``'probability'``, the paper's, ``'lift'``, which has no bias
+            towards the borders of the trellis, or ``'inflow'``, all that a
+            search can learn; ``'inflow:8'`` is the best path that ends at
+            stride 8. It does not change the search.
     """
 
     # Before EMA, logger, schedulers and checkpoints of the same iteration.
@@ -184,7 +186,7 @@ class ArchSearchHook(Hook):
         lines = [f'Architecture after {iteration} iterations:']
         lines.append(architecture.describe())
         learns = iteration > self.begin
-        if learns and (note := disagreement(betas)):
+        if learns and (note := disagreement(betas, self.score)):
             lines.append(note)
         runner.logger.info('\n'.join(lines))
         signs = architecture.signs_of_collapse(*are_sharp(alphas, betas))

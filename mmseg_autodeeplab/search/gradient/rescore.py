@@ -41,7 +41,7 @@ def rescore(
         batches (Sequence[dict]): On which all of them are evaluated.
         paths, cells (int): How many of each; every path comes with every
             cell.
-        score (str): What ranks the paths, one of ``arch.SCORES``.
+        score (str): What ranks the paths, see ``arch.SCORES``.
         by (str): ``'mIoU'`` or ``'loss'``. One-hot, logits have another
             range than the sum of all scales, on which the loss depends.
 
