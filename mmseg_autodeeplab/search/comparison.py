@@ -154,3 +154,34 @@ def compare(
                 interval=bootstrap_interval(kendall_tau, pairs),
             )
     return found
+
+
+def compare_studies(studies: Mapping[str, np.ndarray], last: int) -> dict:
+    """Compare black-box searches by the rewards of their trials.
+
+    Args:
+        studies (Mapping): Indices of trials and rewards, (n, 2), in this
+            order, by the names of the studies.
+        last (int): Trials at the end of each study, by which they are
+            compared with the last study.
+
+    Returns:
+        dict: By name, ``trials``, ``mean`` and ``best`` of all, ``last`` is
+        the mean of the last ones, ``improvement`` that above the last study,
+        with its ``interval``; and ``rewards`` as given.
+    """
+    *_, base = studies.values()
+    found = {}
+    for name, points in studies.items():
+        rewards = points[:, 1]
+        groups = rewards[-last:], base[-last:, 1]
+        found[name] = dict(
+            trials=len(points),
+            mean=rewards.mean(),
+            best=rewards.max(),
+            last=groups[0].mean(),
+            improvement=improvement(*groups),
+            interval=bootstrap_interval(improvement, *groups),
+            rewards=[[int(index), reward] for index, reward in points],
+        )
+    return found

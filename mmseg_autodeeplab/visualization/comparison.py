@@ -23,7 +23,7 @@ def comparison_tables(
         metric (str): Of what the values are.
     """
     tables = [
-        _table(
+        markdown_table(
             ['network', 'multiply-adds (M)', *PARTS.values(), 'seconds'],
             (
                 [
@@ -35,7 +35,7 @@ def comparison_tables(
                 for name, one in networks.items()
             ),
         ),
-        _table(
+        markdown_table(
             [
                 metric,
                 'searched, mean',
@@ -48,7 +48,7 @@ def comparison_tables(
                     title,
                     f'{one["searched"]:.2f}',
                     f'{one["random"]:.2f}',
-                    _with_interval(one['improvement'], one['interval']),
+                    with_interval(one['improvement'], one['interval']),
                     f'{one["share_beaten"]:.0%}',
                 ]
                 for part, title in PARTS.items()
@@ -64,7 +64,7 @@ def comparison_tables(
             f'At equal cost, {one["candidates"]:.2f} random candidates'
             f'{limit}, the best by validation: {one["random"]:.2f} on test, '
             f'against {one["searched"]:.2f} of a searched one, an improvement '
-            f'of {_with_interval(one["improvement"], one["interval"])}.\n'
+            f'of {with_interval(one["improvement"], one["interval"])}.\n'
         )
     else:
         tables.append(
@@ -73,13 +73,13 @@ def comparison_tables(
         )
     if taus := statistics['kendall_tau']:
         tables.append(
-            _table(
+            markdown_table(
                 ["Kendall's tau, one-hot loss", *PARTS.values()],
                 (
                     [
                         name,
                         *(
-                            _with_interval(tau[p]['tau'], tau[p]['interval'])
+                            with_interval(tau[p]['tau'], tau[p]['interval'])
                             for p in PARTS
                         ),
                     ]
@@ -119,12 +119,14 @@ def draw_comparison(groups: Mapping[str, np.ndarray], metric: str) -> Figure:
     return figure
 
 
-def _table(heads: Sequence[str], rows: Any) -> str:
+def markdown_table(heads: Sequence[str], rows: Any) -> str:
+    """A table of texts."""
     lines = [heads, ['---'] * len(heads), *rows]
     return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
 
 
-def _with_interval(value, interval):
+def with_interval(value: float, interval: Sequence[float]) -> str:
+    """A difference and its interval, as text."""
     low, high = interval
     return f'{value:+.2f} ({low:+.2f} to {high:+.2f})'
 

@@ -70,6 +70,7 @@ def test_the_limit_and_the_penalty(place, name):
         return reward_factor(model(), cell, limit, penalty)
 
     assert factor(size) == factor() == factor(**{name: size}) == 1
+    assert factor(**{name: 2 * size}) == 1
     assert factor(**{name: size / 4}) == pytest.approx(1 / 4)
     half = factor(**{name: size / 4, 'exponent': 0.5})
     assert half == pytest.approx(1 / 2)
