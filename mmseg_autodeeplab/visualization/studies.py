@@ -57,7 +57,7 @@ def draw_rewards(
         means = moving_mean(rewards, window)
         ax.plot(trials, means, color=color, linewidth=1.8, label=name)
     ax.set_xlabel(f'trial (lines: the mean of the last {window})')
-    ax.set_ylabel(reward)
+    ax.set_ylabel(f'reward ({reward})')
     ax.grid(alpha=0.3)
     ax.spines[['top', 'right']].set_visible(False)
     ax.tick_params(colors=INK, color=FAINT)
