@@ -164,14 +164,16 @@ def anchors(text):
 @pytest.mark.parametrize('name', TEXTS)
 def test_links_lead_somewhere(name):
     page = ROOT / name
-    for target in re.findall(r'\[[^\]]*\]\(([^)\s]+)\)', TEXTS[name]):
+    links = re.findall(r'(!?)\[[^\]]*\]\(([^)\s]+)\)', TEXTS[name])
+    for is_image, target in links:
         if '://' in target:
             continue
         file, _, anchor = target.partition('#')
         linked = (page.parent / file).resolve() if file else page
         assert linked.exists(), target
-        # Sphinx knows nothing outside of docs/.
-        assert page in READMES or linked in PAGES, target
+        # Sphinx knows nothing outside of docs/, and pictures in it.
+        known = DOCS.joinpath('images').glob('*') if is_image else PAGES
+        assert page in READMES or linked in known, target
         assert not anchor or anchor in anchors(linked.read_text()), target
 
 
