@@ -280,7 +280,8 @@ def foreign_checkpoint(cfg):
         ),
         (
             lambda cfg: cfg.custom_hooks[0].update(score='bias'),
-            "ArchSearchHook.score is 'bias', but must be 'probability' or",
+            "ArchSearchHook.score is 'bias', but must be 'probability', "
+            "'lift', 'inflow', or one with an end",
         ),
         (foreign_backbone, 'found AutoDeepLab; use AutoDeepLabSupernet'),
         (foreign_checkpoint, "it has no entry 'arch_search'"),
