@@ -1,7 +1,6 @@
-# Scenes on which networks of one space are 20 points of mIoU apart after a
-# minute of training, to compare ways to search on two CPU cores within an hour
-# (tools/analysis_tools/compare_search.py). Where it departs from the paper is
-# said at each place.
+# Scenes on which networks of one space are a dozen points of mIoU apart after
+# a minute of training, to compare ways to search on two CPU cores within half
+# an hour (tools/analysis_tools/compare_search.py).
 _base_ = ['./search_demo.py']
 scenes = dict(hard=True, data_root='data/shapes_hard')
 train_dataloader = dict(batch_size=4, dataset=scenes)
@@ -27,7 +26,7 @@ custom_hooks = [
         optimizer=dict(type='Adam', lr=0.03, weight_decay=0.001),
         # Against skip connections that win early.
         terms=[dict(type='LogSumExpTerm', weight=1)],
-        # Where a path ends, no search can learn: dots of 6 pixels need this.
+        # Where a path ends, no search can learn: we chose, for small dots.
         score='inflow:4',
     )
 ]

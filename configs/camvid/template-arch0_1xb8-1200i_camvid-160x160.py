@@ -1,5 +1,6 @@
-# From scratch in minutes on a CPU: to compare with what search_camvid.py
-# finds, which is retrained alike, and for the weights of its backbone.
+# From scratch in minutes on a CPU: to compare with what
+# ../templates/search_camvid.py finds, which is retrained alike, and for the
+# weights of its backbone.
 _base_ = [
     '../_base_/models/template_mobilenet-v2.py',
     '../_base_/datasets/camvid.py',
