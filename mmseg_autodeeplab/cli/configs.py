@@ -144,12 +144,13 @@ def start_processes(cfg: Config) -> None:
 def _leave_processes():
     """Join the threads of gloo, one of which may abort a process at its end.
 
-    They are those of the group, which the model refers to as well, in a cycle
-    with its runner.
+    The last who refers to the group joins them. A model, in a cycle with its
+    runner, would do so with the interpreter locked, for which a thread that
+    has still to drop a tensor waits: so the model goes before the group.
     """
     if distributed.is_initialized():
-        distributed.destroy_process_group()
         gc.collect()
+        distributed.destroy_process_group()
 
 
 def _has_sync_norm(model):

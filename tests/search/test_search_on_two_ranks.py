@@ -1,5 +1,6 @@
 """A search of two gloo processes through the runner, and one of one."""
 
+import gc
 import os
 import socket
 from pathlib import Path
@@ -88,6 +89,7 @@ def work(rank, folder, port):
         train(config(folder, 'disturbed', 'pytorch'), Disturb())
     results['disturbed'] = str(error.value)
     torch.save(results, os.path.join(folder, f'{rank}.pth'))
+    gc.collect()  # The models, before their group.
     distributed.destroy_process_group()
     if rank == 0:
         torch.save(compare(folder, 'none'), os.path.join(folder, 'alone.pth'))

@@ -20,10 +20,42 @@ ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
 
 
-def launch(tmp_path, script, *args):
+# The second rank leaves while its thread still waits for the first one.
+LEAVING = """
+import atexit
+import sys
+
+import torch
+from mmengine.config import Config
+from torch import distributed, nn
+
+from mmseg_autodeeplab import cli
+
+cli.start_processes(Config(dict(launcher='pytorch', model={})))
+store = distributed.FileStore(sys.argv[1], 2)
+model = nn.parallel.DistributedDataParallel(nn.Linear(2, 2))
+model(torch.ones(1, 2)).sum().backward()
+model.itself = model
+del model
+if distributed.get_rank() == 0:
+    store.wait(['leaving'])
+    for _ in range(1000):
+        torch.ones(3_000_000).sum()
+    distributed.all_reduce(torch.ones(1))
+else:
+    distributed.all_reduce(torch.ones(1), async_op=True)
+    atexit.register(store.set, 'leaving', '')
+"""
+
+
+def free_port():
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def launch(tmp_path, script, *args):
+    port = free_port()
     python = os.path.dirname(sys.executable)
     return subprocess.run(
         ['bash', str(ROOT / 'tools' / script), *map(str, args)],
@@ -108,6 +140,34 @@ def test_two_ranks_search_and_write_once(tmp_path):
 
     architecture = Architecture.load(work / 'architecture.json')
     assert architecture.provenance['iteration'] == 4
+
+
+@pytest.mark.run
+def test_a_rank_leaves_whatever_its_threads_hold(tmp_path):
+    """Joined with the interpreter locked, a thread would wait for ever."""
+    env = dict(
+        os.environ,
+        WORLD_SIZE='2',
+        MASTER_ADDR='127.0.0.1',
+        MASTER_PORT=str(free_port()),
+        CUDA_VISIBLE_DEVICES='',
+    )
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, '-c', LEAVING, str(tmp_path / 'store')],
+            env=dict(env, RANK=rank, LOCAL_RANK=rank),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in '01'
+    ]
+    try:
+        for rank in reversed(ranks):
+            _, errors = rank.communicate(timeout=300)
+            assert rank.returncode == 0, errors
+    finally:
+        for rank in ranks:
+            rank.kill()
 
 
 @pytest.mark.run
