@@ -236,6 +236,7 @@ def search():
         num_layers=3, num_blocks=1, filter_multiplier=1, stem_channels=2
     )
     cfg.model.decode_head.update(in_channels=[1, 2, 4, 8], channels=4)
+    del cfg.custom_hooks[0].score
     init_default_scope('mmseg')
     torch.manual_seed(0)
     content = dict(

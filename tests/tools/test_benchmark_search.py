@@ -140,11 +140,11 @@ def test_a_measurement(config, run_tool, tmp_path, capsys):
     # Of arch and of both to weights.
     assert len(found['ratios']) == len(table_rows(printed, 1)) - 2 > 0
     check_ratios(found)
-    # search_demo.py: 300 iterations, the architecture from 100 on.
-    assert '300 weight halves and 200 architecture halves' in printed
+    # search_demo.py: 450 iterations, the architecture from 112 on.
+    assert '450 weight halves and 338 architecture halves' in printed
     (row,) = found['projection']
     assert row['seconds'] == pytest.approx(
-        300 * weights['seconds'] + 200 * arch['seconds']
+        450 * weights['seconds'] + 338 * arch['seconds']
     )
 
 

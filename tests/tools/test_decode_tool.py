@@ -128,6 +128,7 @@ def test_a_path_by_the_score_of_the_search_or_of_the_option(
     tmp_path, run_tool, capsys, option, searched_by, expected
 ):
     cfg = Config.fromfile(DEMO)
+    del cfg.custom_hooks[0].score
     if searched_by:
         cfg.custom_hooks[0].score = searched_by
     betas = np.zeros((3, 4, 3))
@@ -168,7 +169,7 @@ def test_the_retrain_config_is_complete(tmp_path, run_tool, capsys):
     printed = capsys.readouterr().out
     retrain = out / 'retrain.py'
     assert f'python tools/train.py {retrain}\n' in printed
-    weights = out / 'retrain' / 'iter_2000.pth'
+    weights = out / 'retrain' / 'iter_600.pth'
     assert f'python tools/test.py {retrain} {weights}\n' in printed
 
     assert '_base_' not in retrain.read_text()
@@ -182,7 +183,7 @@ def test_the_retrain_config_is_complete(tmp_path, run_tool, capsys):
     assert cfg.test_dataloader == search.test_dataloader
     assert cfg.test_evaluator == search.test_evaluator
     # What the search config has under `retrain`, and nothing of the search.
-    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 2000
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 600
     assert cfg.train_dataloader.batch_size == 8
     assert cfg.optim_wrapper.optimizer.type == 'AdamW'
     assert cfg.custom_hooks == []
@@ -309,7 +310,7 @@ def test_commands_run_where_a_path_has_a_space(tmp_path, run_tool, capsys):
     out = tmp_path / 'my "own" $work'
     run_tool('decode', random_checkpoint(tmp_path), '--out-dir', out)
     lines = capsys.readouterr().out.splitlines()[-2:]
-    config, weights = out / 'retrain.py', out / 'retrain' / 'iter_2000.pth'
+    config, weights = out / 'retrain.py', out / 'retrain' / 'iter_600.pth'
     assert [shlex.split(line) for line in lines] == [
         ['python', 'tools/train.py', str(config)],
         ['python', 'tools/test.py', str(config), str(weights)],

@@ -36,10 +36,10 @@ step pip install -q -r "$requirements" -r requirements/tests.txt
 step pip install -q -e .
 step python -m pytest -q -n "${WORKERS:-2}" -m 'not run' tests
 step python tools/train.py configs/autodeeplab/search_demo.py
-step python tools/decode.py work_dirs/search_demo/iter_300.pth
+step python tools/decode.py work_dirs/search_demo/iter_450.pth
 step python tools/train.py "$decoded/retrain.py"
 step python tools/test.py "$decoded/retrain.py" \
-    "$decoded/retrain/iter_2000.pth"
+    "$decoded/retrain/iter_600.pth"
 step python tools/checks/resume.py --stops 3 --processes 1 --workers 1 \
     ${RESUME_WITH:+--resume-with "$RESUME_WITH"}
 
