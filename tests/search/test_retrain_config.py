@@ -365,9 +365,7 @@ def test_a_config_that_names_neither_scope_nor_imports(search):
     assert cfg.default_scope == 'mmseg'
 
 
-@pytest.mark.parametrize(
-    'name', ['search_camvid', 'search_cityscapes']
-)
+@pytest.mark.parametrize('name', ['search_camvid', 'search_cityscapes'])
 def test_nothing_of_our_searches_is_left_out(name):
     init_default_scope('mmseg')
     assert left_out(Config.fromfile(DEMO.with_name(f'{name}.py'))) == []
