@@ -61,7 +61,7 @@ def demo(tmp_path):
             'model.decode_head.num_classes=19',
             'num_classes=19, but ShapesDataset has 6 classes',
         ),
-        ('custom_hooks.0.begin=300', 'begin is 300, but the search ends'),
+        ('custom_hooks.0.begin=450', 'begin is 450, but the search ends'),
         (
             'val_dataloader=None',
             'has val_evaluator and val_cfg but no val_dataloader: give all',
@@ -78,7 +78,7 @@ def test_search(tmp_path, failure, demo, option, sentence):
 
 def test_a_bad_label_of_part_b_is_named(tmp_path, failure, demo):
     root = str(tmp_path / 'shapes')
-    data = ShapesDataset('train', 4, data_root=root)
+    data = ShapesDataset('train', 4, data_root=root, hard=True)
     part_b = SplitInfiniteSampler(data, part='B', seed=0).part_indices
     labels = [data.get_data_info(i)['seg_map_path'] for i in part_b]
     for label in labels:
