@@ -6,7 +6,7 @@ _base_ = [
     '../_base_/models/autodeeplab_supernet.py',
     '../_base_/datasets/camvid_half.py',
     '../_base_/default_runtime.py',
-    '../_base_/schedules/search.py',
+    '../_base_/schedules/search_short.py',
 ]
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
@@ -24,26 +24,15 @@ model = dict(
 train_dataloader = dict(sampler=dict(type='SplitInfiniteSampler'))
 
 max_iters = 800
-lr = 0.005
-# For so few steps, the quicker optimizer.
-optim_wrapper = dict(
-    optimizer=dict(_delete_=True, type='AdamW', lr=lr, weight_decay=0.01)
-)
-param_scheduler = [
-    dict(_base_.param_scheduler[0], eta_min=0.04 * lr, end=max_iters)
-]
+param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 custom_hooks = [
     dict(
-        type='ArchSearchHook',
+        _base_.custom_hooks[0],
         begin=max_iters // 4,
-        interval=50,
-        # More than the paper's 0.003, for a search of 600 steps.
-        optimizer=dict(type='Adam', lr=0.03, weight_decay=0.001),
-        # Against skip connections that win early.
-        terms=[dict(type='LogSumExpTerm', weight=1)],
         # Where a path ends, no search can learn: we chose, for thin things.
         score='inflow:4',
-    )
+    ),
+    _base_.custom_hooks[1],
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(
@@ -52,39 +41,10 @@ default_hooks = dict(
     search_visualization=dict(interval=50),
 )
 
-# What tools/decode.py changes in the config that it writes: a small network
-# on a schedule of minutes.
 retrain_iters = 1200
 retrain = dict(
-    model=dict(
-        backbone=dict(
-            filter_multiplier=8,
-            stem_channels=16,
-            norm_cfg=dict(_delete_=True, type='BN'),
-        ),
-        decode_head=dict(
-            channels=32,
-            low_level_channels=16,
-            # Those of the paper reach beyond images of this size.
-            dilations=(2, 4, 6),
-            norm_cfg=dict(_delete_=True, type='BN'),
-        ),
-    ),
-    train_dataloader=dict(batch_size=8),
-    optim_wrapper=dict(
-        optimizer=dict(
-            _delete_=True, type='AdamW', lr=0.005, weight_decay=0.01
-        )
-    ),
     param_scheduler=[
-        dict(
-            type='PolyLR',
-            power=0.9,
-            eta_min=0,
-            begin=0,
-            end=retrain_iters,
-            by_epoch=False,
-        )
+        dict(_base_.retrain.param_scheduler[0], end=retrain_iters)
     ],
     train_cfg=dict(max_iters=retrain_iters, val_interval=600),
     default_hooks=dict(checkpoint=dict(interval=600)),
