@@ -41,6 +41,7 @@ def comparison_tables(
                 'searched, mean',
                 'random, mean',
                 'improvement',
+                "by Welch's t",
                 'random ones beaten',
             ],
             (
@@ -49,6 +50,7 @@ def comparison_tables(
                     f'{one["searched"]:.2f}',
                     f'{one["random"]:.2f}',
                     with_interval(one['improvement'], one['interval']),
+                    from_to(one['welch_interval']),
                     f'{one["share_beaten"]:.0%}',
                 ]
                 for part, title in PARTS.items()
@@ -127,8 +129,13 @@ def markdown_table(heads: Sequence[str], rows: Any) -> str:
 
 def with_interval(value: float, interval: Sequence[float]) -> str:
     """A difference and its interval, as text."""
+    return f'{value:+.2f} ({from_to(interval)})'
+
+
+def from_to(interval: Sequence[float]) -> str:
+    """An interval, as text."""
     low, high = interval
-    return f'{value:+.2f} ({low:+.2f} to {high:+.2f})'
+    return f'{low:+.2f} to {high:+.2f}'
 
 
 def _seconds(value):

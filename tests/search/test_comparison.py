@@ -14,6 +14,7 @@ from mmseg_autodeeplab.search.comparison import (
     improvement,
     kendall_tau,
     share_beaten,
+    welch_interval,
 )
 
 
@@ -106,6 +107,31 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     # 3.5 standard deviations of a binomial around 93 of 100, which a
     # percentile interval of 20 has.
     assert 84 <= covered <= 99
+
+
+def test_the_interval_of_three_searches_covers_the_truth():
+    """Where that of the bootstrap is too narrow, by far."""
+    rng = np.random.default_rng(0)
+    covered = np.zeros(2)
+    for seed in range(300):
+        # The searched ones alone vary.
+        groups = rng.normal(1, 1, 3), rng.normal(0, 0.01, 12)
+        intervals = (
+            welch_interval(*groups),
+            bootstrap_interval(improvement, *groups, draws=200, seed=seed),
+        )
+        covered += [low < 1 < high for low, high in intervals]
+    assert covered[0] / 300 == pytest.approx(0.95, abs=0.04)
+    assert covered[1] / 300 < 0.85
+
+
+def test_the_interval_by_hand():
+    # The variances of the means, 1 and 1 / 3: 96 / 29 degrees of freedom.
+    searched, random = [1, 4, 4], [0, 2, 2, 0]
+    half = 3.0201 * math.sqrt(1 + 1 / 3)
+    low, high = welch_interval(searched, random)
+    assert (low, high) == pytest.approx((2 - half, 2 + half), abs=2e-3)
+    assert all(map(math.isnan, welch_interval([1], random)))
 
 
 def test_the_interval_is_a_function_of_the_seed():
