@@ -71,20 +71,21 @@ def transition_scores(
     models. ``'lift'`` is relative to a source that does not choose, log(p *
     ways out), which takes the bias away.
 
-    ``'inflow'`` is log(q * ways in), with q the share of a transition in all
-    that enters its node. It is all that a search can learn: what reads a node
-    normalises it, so the loss stays as it is where the probabilities into a
-    node are multiplied by one number (a sum of Eq. 6, then ReLU, convolution
-    and batch norm). They tell which source is the best for a node, and
-    neither to which node a source should go nor where a path should end.
+    ``'inflow'`` is log(q * ways in), with q the share of a transition in the
+    sum of p * ways out over all that enter its node, so that it has neither
+    bias. It is all that a search can learn: what reads a node normalises it,
+    so the loss stays as it is where the probabilities into a node are
+    multiplied by one number (a sum of Eq. 6, then ReLU, convolution and batch
+    norm). They tell which source is the best for a node, and neither to which
+    node a source should go nor where a path should end.
     """
     kind, _ = _split(score)
     with np.errstate(divide='ignore'):
         scores = np.log(beta_probabilities(betas))
-    if kind == 'lift':
+    if kind != 'probability':
         ways = transition_mask(len(betas)).sum(-1, keepdims=True)
         scores += np.log(np.maximum(ways, 1))
-    elif kind == 'inflow':
+    if kind == 'inflow':
         for layer, flows in enumerate(scores):
             for level in levels_at(layer):
                 edges = tuple(np.transpose(incoming(layer, level)))

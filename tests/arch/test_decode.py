@@ -92,10 +92,12 @@ def enumerate_paths(betas, score):
         if score == 'inflow':
             into = [
                 probabilities[layer, other, target - other + 1]
+                * ways[layer, other]
                 for other in range(4)
                 if abs(target - other) <= 1
             ]
-            return p * np.count_nonzero(into) / sum(into)
+            share = p * ways[layer, source] / sum(into)
+            return share * np.count_nonzero(into)
         return p
 
     found = []
@@ -176,7 +178,7 @@ def shares(paths):
 def test_the_most_probable_path_of_weak_betas_runs_along_the_border(
     sigma, probability
 ):
-    """By its lift, a path is as likely to be decoded as any of all."""
+    """By its lift or inflow, it is about as likely as any of all."""
     rng = np.random.RandomState(0)
     drawn = [sigma * rng.randn(12, 4, 3) for _ in range(200)]
     found = shares([decode_path(betas) for betas in drawn])
@@ -184,6 +186,8 @@ def test_the_most_probable_path_of_weak_betas_runs_along_the_border(
     found = shares([decode_path(betas, 'lift') for betas in drawn])
     # Over all 75 025 paths: 0.20, 0.40, 0.30, 0.10.
     np.testing.assert_allclose(found, [0.20, 0.39, 0.30, 0.11], atol=0.03)
+    found = shares([decode_path(betas, 'inflow') for betas in drawn])
+    np.testing.assert_allclose(found, [0.18, 0.42, 0.31, 0.09], atol=0.03)
 
 
 @pytest.mark.parametrize('score', SCORES)

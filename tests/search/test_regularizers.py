@@ -84,6 +84,7 @@ def test_entropies_of_what_enters_a_node():
         for level in range(4):
             ways = [
                 probabilities[layer, source, level - source + 1]
+                * (2 if source in (0, 3) else 3)
                 for source in range(4)
                 if abs(level - source) <= 1 and source <= layer
             ]
@@ -99,6 +100,15 @@ def test_entropies_of_what_enters_a_node():
     missing = ~torch.from_numpy(transition_mask(L))
     assert (params[1].grad[missing] == 0).all()
     assert torch.autograd.gradcheck(term, params)
+
+
+def test_sharpening_prefers_no_scale():
+    """Where no beta has moved, none is moved."""
+    alphas, betas = parameters()
+    betas.data.zero_()
+    term = prepared(EntropyTerm(0, 1, inflow=True), (alphas, betas))
+    term(alphas, betas).backward()
+    assert betas.grad.abs().max() < 1e-12
 
 
 def test_log_sum_exp_and_its_gradient():

@@ -70,7 +70,8 @@ class EntropyTerm(RampedTerm):
         ramp (Sequence[float]): See :class:`RampedTerm`.
         inflow (bool): Whether ``H_b`` is that of the shares in what enters a
             node instead, over nodes that several scales enter: of what
-            decides a path with ``score='inflow'``.
+            decides a path with ``score='inflow'``, with weights ``p * ways
+            out``, so that it is the largest where no beta has moved.
     """
 
     name = 'arch_entropy_loss'
@@ -91,6 +92,8 @@ class EntropyTerm(RampedTerm):
         """Put the masks where the betas are."""
         mask = arch.transition_mask(len(betas))
         self._missing = torch.as_tensor(~mask, device=betas.device)
+        ways = np.maximum(mask.sum(-1, keepdims=True), 1)
+        self._lift = torch.as_tensor(np.log(ways)).to(betas)
         self._sources = torch.as_tensor(mask.any(-1), device=betas.device)
         # Of each node, where its transitions are; what is missing is last.
         nodes = np.full((len(betas), *mask.shape[1:]), mask.size)
@@ -110,7 +113,8 @@ class EntropyTerm(RampedTerm):
         if self.inflow:
             exists = self._sources[..., None]
             # A softmax of nothing but -inf is no number.
-            logs = betas.masked_fill(~exists, 0).log_softmax(-1).flatten()
+            logs = betas.masked_fill(~exists, 0).log_softmax(-1) + self._lift
+            logs = logs.flatten()
             betas = torch.cat([logs, logs.new_tensor([-torch.inf])])
             betas = betas[self._nodes]
         else:
