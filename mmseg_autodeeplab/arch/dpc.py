@@ -91,12 +91,6 @@ class DPCArchitecture(Architecture):
             for i, branch in enumerate(self.branches)
         )
 
-    def signs_of_collapse(
-        self, cell: bool = True, path: bool = True
-    ) -> list[str]:
-        """None: a black-box search trains every cell alone."""
-        return []
-
     def space(self) -> 'DPCSpace':
         """All cells of as many branches."""
         return DPCSpace(len(self.branches))

@@ -165,12 +165,6 @@ class TemplateArchitecture(Architecture):
         nodes = range(NUM_FEATURES, NUM_FEATURES + len(self.layers))
         return [node for node in nodes if node not in read]
 
-    def signs_of_collapse(
-        self, cell: bool = True, path: bool = True
-    ) -> list[str]:
-        """None: a black-box search trains every one alone."""
-        return []
-
     def space(self) -> 'TemplateSpace':
         """All with as many templates and layers."""
         return TemplateSpace(len(self.templates), len(self.layers))
