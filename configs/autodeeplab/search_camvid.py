@@ -23,29 +23,8 @@ model = dict(
 )
 train_dataloader = dict(sampler=dict(type='SplitInfiniteSampler'))
 
-max_iters = 800
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 custom_hooks = [
-    dict(
-        _base_.custom_hooks[0],
-        begin=max_iters // 4,
-        # Where a path ends, no search can learn: we chose, for thin things.
-        score='inflow:4',
-    ),
+    # Stride 4 at the end, for thin things.
+    dict(_base_.custom_hooks[0], score='inflow:4'),
     _base_.custom_hooks[1],
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-default_hooks = dict(
-    logger=dict(interval=10),
-    checkpoint=dict(interval=100),
-    search_visualization=dict(interval=50),
-)
-
-retrain_iters = 1200
-retrain = dict(
-    param_scheduler=[
-        dict(_base_.retrain.param_scheduler[0], end=retrain_iters)
-    ],
-    train_cfg=dict(max_iters=retrain_iters, val_interval=600),
-    default_hooks=dict(checkpoint=dict(interval=600)),
-)

@@ -31,28 +31,17 @@ val_dataloader = dict(num_workers=1, dataset=scenes)
 test_dataloader = dict(num_workers=1, dataset=scenes)
 
 max_iters = 450
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 custom_hooks = [
-    dict(
-        _base_.custom_hooks[0],
-        begin=max_iters // 4,
-        # Where a path ends, no search can learn: the paper's ends here.
-        score='inflow:8',
-    ),
+    dict(_base_.custom_hooks[0], begin=max_iters // 4),
     _base_.custom_hooks[1],
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(
-    logger=dict(interval=10),
     checkpoint=dict(interval=150),
     search_visualization=dict(interval=25),
 )
 
-retrain_iters = 600
 retrain = dict(
-    param_scheduler=[
-        dict(_base_.retrain.param_scheduler[0], end=retrain_iters)
-    ],
-    train_cfg=dict(max_iters=retrain_iters, val_interval=300),
+    train_cfg=dict(max_iters=600, val_interval=300),
     default_hooks=dict(checkpoint=dict(interval=300)),
 )

@@ -20,6 +20,5 @@ train_pipeline[3].crop_size = crop_size
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(optimizer=dict(lr=0.003))
 max_iters = 1200
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=600)
 default_hooks = dict(checkpoint=dict(interval=600))

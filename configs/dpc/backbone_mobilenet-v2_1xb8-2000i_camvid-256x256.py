@@ -29,6 +29,5 @@ model = dict(
     ),
 )
 max_iters = 2000
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=500)
 default_hooks = dict(checkpoint=dict(interval=500))

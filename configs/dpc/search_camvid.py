@@ -29,7 +29,6 @@ model = dict(
 train_dataloader = dict(num_workers=0, persistent_workers=False)
 val_dataloader = dict(num_workers=0, persistent_workers=False)
 max_iters = 300
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(checkpoint=dict(interval=100))
 
@@ -45,13 +44,11 @@ work_dir = 'work_dirs/dpc_search_camvid'
 
 # What tools/decode.py changes in the config that it writes: the whole network
 # is trained, from the weights of the backbone.
-retrain_iters = 1000
 retrain = dict(
     model=dict(
         backbone=dict(_delete_=True, **backbone),
     ),
     train_dataloader=dict(num_workers=2, persistent_workers=True),
-    param_scheduler=[dict(_base_.param_scheduler[0], end=retrain_iters)],
-    train_cfg=dict(max_iters=retrain_iters, val_interval=retrain_iters),
+    train_cfg=dict(max_iters=1000, val_interval=1000),
     default_hooks=dict(checkpoint=dict(interval=500)),
 )

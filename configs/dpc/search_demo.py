@@ -38,7 +38,6 @@ test_dataloader = dict(num_workers=0, persistent_workers=False)
 # With a tenth of it, 150 iterations learn the ground alone.
 optim_wrapper = dict(optimizer=dict(lr=0.01))
 max_iters = 300
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(checkpoint=dict(interval=100))
 
@@ -51,9 +50,7 @@ search = dict(
 work_dir = 'work_dirs/dpc_search_demo'
 
 # What tools/decode.py changes in the config that it writes: a longer schedule.
-retrain_iters = 1500
 retrain = dict(
-    param_scheduler=[dict(_base_.param_scheduler[0], end=retrain_iters)],
-    train_cfg=dict(max_iters=retrain_iters, val_interval=500),
+    train_cfg=dict(max_iters=1500, val_interval=500),
     default_hooks=dict(checkpoint=dict(interval=500)),
 )

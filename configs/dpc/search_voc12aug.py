@@ -38,7 +38,6 @@ retrain = dict(
         )
     ),
     train_dataloader=dict(batch_size=4),
-    param_scheduler=[dict(_base_.param_scheduler[0], end=90000)],
     train_cfg=dict(max_iters=90000, val_interval=9000),
     default_hooks=dict(checkpoint=dict(interval=9000)),
 )

@@ -89,7 +89,6 @@ work_dir = 'work_dirs/templates_search_camvid'
 crop_size = (160, 160)
 retrain_pipeline = _base_.train_pipeline
 retrain_pipeline[3].crop_size = crop_size
-retrain_iters = 1200
 retrain = dict(
     model=dict(
         data_preprocessor=dict(size=crop_size),
@@ -103,8 +102,8 @@ retrain = dict(
             _delete_=True, type='AdamW', lr=0.003, weight_decay=0.01
         )
     ),
-    param_scheduler=[dict(_base_.param_scheduler[0], end=retrain_iters)],
-    train_cfg=dict(max_iters=retrain_iters, val_interval=600),
+    param_scheduler=_base_.param_scheduler,
+    train_cfg=dict(max_iters=1200, val_interval=600),
     default_hooks=dict(checkpoint=dict(interval=600)),
     custom_hooks=[],
 )

@@ -27,7 +27,6 @@ val_evaluator = dict(type='FrequencyWeightedIoUMetric')
 test_evaluator = val_evaluator
 optim_wrapper = dict(optimizer=dict(lr=0.005))
 max_iters = 150
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(checkpoint=dict(interval=75))
 
@@ -42,10 +41,8 @@ work_dir = 'work_dirs/templates_search_demo'
 
 # What tools/decode.py changes in the config that it writes: a longer schedule,
 # and the size of the published networks.
-retrain_iters = 1000
 retrain = dict(
     model=dict(decode_head=dict(channels=64, sep_repeats=2)),
-    param_scheduler=[dict(_base_.param_scheduler[0], end=retrain_iters)],
-    train_cfg=dict(max_iters=retrain_iters, val_interval=500),
+    train_cfg=dict(max_iters=1000, val_interval=500),
     default_hooks=dict(checkpoint=dict(interval=500)),
 )

@@ -12,6 +12,5 @@ model = dict(
 )
 train_dataloader = dict(batch_size=16)
 max_iters = 20000
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=2000)
 default_hooks = dict(checkpoint=dict(interval=2000))

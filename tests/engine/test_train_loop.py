@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, ValLoop
@@ -402,3 +403,15 @@ def draw_on_a_rank(rank, folder):
 def test_every_process_has_numbers_of_its_own(tmp_path, two_ranks):
     numbers = two_ranks.run(draw_on_a_rank, str(tmp_path))
     assert len(set(sum(numbers, []))) == 8
+
+
+# Three steps of the cosine begin at 0.025, 0.019 and 0.007.
+@pytest.mark.parametrize('schedule,last', [('search', 0.007), ('retrain', 0)])
+def test_schedules_end_with_a_training_of_any_length(tmp_path, schedule, last):
+    file = ROOT / 'configs' / '_base_' / 'schedules' / f'{schedule}.py'
+    cfg = search_config(tmp_path, max_iters=3)
+    cfg.param_scheduler = Config.fromfile(file).param_scheduler
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    rates = runner.optim_wrapper.get_lr()['lr']
+    assert rates == [pytest.approx(last)] * len(rates)

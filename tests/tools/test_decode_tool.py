@@ -183,7 +183,7 @@ def test_the_retrain_config_is_complete(tmp_path, run_tool, capsys):
     assert cfg.test_dataloader == search.test_dataloader
     assert cfg.test_evaluator == search.test_evaluator
     # What the search config has under `retrain`, and nothing of the search.
-    assert cfg.train_cfg.max_iters == cfg.param_scheduler[0].end == 600
+    assert cfg.train_cfg.max_iters == 600
     assert cfg.train_dataloader.batch_size == 8
     assert cfg.optim_wrapper.optimizer.type == 'AdamW'
     assert cfg.custom_hooks == []

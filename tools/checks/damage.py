@@ -112,7 +112,6 @@ def train(work_dir, *options):
     settings = dict(
         OPTIONS,
         **{
-            'param_scheduler.0.end': MAX_ITERS,
             'train_cfg.max_iters': MAX_ITERS,
             'train_cfg.val_interval': MAX_ITERS,
             'custom_hooks.0.begin': 1,

@@ -493,7 +493,6 @@ def search_config(args, folder, settings, iters):
     classes = DATASETS.get(loader.dataset.type).METAINFO['classes']
     cfg.model.decode_head.num_classes = len(classes)
     cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
-    cfg.param_scheduler[0].end = iters
     cfg.custom_hooks[0].update(begin=iters // 2, interval=iters // 4)
     cfg.train_cfg.update(max_iters=iters, val_interval=iters)
     cfg.default_hooks.checkpoint.interval = 3 * iters // 4

@@ -30,7 +30,6 @@ CONFIG = ROOT / 'configs' / 'autodeeplab' / 'search_demo.py'
 MAX_ITERS, INTERVAL = 24, 4
 OPTIONS = dict(
     {
-        'param_scheduler.0.end': MAX_ITERS,
         'custom_hooks.0.begin': 6,
         'custom_hooks.0.interval': 8,
         'train_cfg.max_iters': MAX_ITERS,

@@ -6,6 +6,5 @@ max_iters = 90000
 optim_wrapper = dict(
     optimizer=dict(lr=0.01), paramwise_cfg=dict(dwconv_decay_mult=0.0)
 )
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=9000)
 default_hooks = dict(checkpoint=dict(interval=9000))

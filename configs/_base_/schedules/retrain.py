@@ -12,14 +12,7 @@ optim_wrapper = dict(
     clip_grad=None,
 )
 param_scheduler = [
-    dict(
-        type='PolyLR',
-        power=0.9,
-        eta_min=0,
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-    )
+    dict(type='PolyLR', power=0.9, eta_min=0, by_epoch=False)
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=50000)
 default_hooks = dict(checkpoint=dict(interval=10000))

@@ -1,5 +1,4 @@
 # The schedule of the paper on COCO and ADE20K, 4 M iterations.
 _base_ = ['./retrain.py']
 max_iters = 4000000
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=100000)

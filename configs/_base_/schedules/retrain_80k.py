@@ -3,6 +3,5 @@
 # epochs.
 _base_ = ['./retrain.py']
 max_iters = 80000
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=8000)
 default_hooks = dict(checkpoint=dict(interval=8000))

@@ -9,14 +9,9 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.025, momentum=0.9, weight_decay=3e-4),
     clip_grad=None,
 )
+# It ends with the training, of any length, as each schedule here.
 param_scheduler = [
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=0.001,
-        begin=0,
-        end=max_iters,
-        by_epoch=False,
-    )
+    dict(type='CosineAnnealingLR', eta_min=0.001, by_epoch=False)
 ]
 custom_hooks = [
     dict(

@@ -1,6 +1,7 @@
 # A search of minutes on CPU cores, and a retraining of minutes of what it
-# finds. Who inherits this gives the lengths, and where the path ends.
+# finds.
 _base_ = ['./search.py']
+max_iters = 800
 lr = 0.005
 # For so few steps, the quicker optimizer.
 optim_wrapper = dict(
@@ -10,6 +11,7 @@ param_scheduler = [dict(_base_.param_scheduler[0], eta_min=0.04 * lr)]
 custom_hooks = [
     dict(
         type='ArchSearchHook',
+        begin=max_iters // 4,
         interval=50,
         # More than the paper's 0.003, for a search of some hundred steps.
         optimizer=dict(type='Adam', lr=0.03, weight_decay=0.001),
@@ -25,10 +27,18 @@ custom_hooks = [
                 inflow=True,
             ),
         ],
+        # Where a path ends, no search can learn: the paper's ends here.
+        score='inflow:8',
     ),
     # So that alphas tell operations apart that have to work alone.
     dict(type='SampledWeightsHook', share=0.7),
 ]
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=100),
+    search_visualization=dict(interval=50),
+)
 
 # What tools/decode.py changes in the config that it writes: a small network
 # and its schedule, with the quicker optimizer again.
@@ -53,7 +63,6 @@ retrain = dict(
             _replace_=True, type='AdamW', lr=0.005, weight_decay=0.01
         )
     ),
-    param_scheduler=[
-        dict(type='PolyLR', power=0.9, eta_min=0, begin=0, by_epoch=False)
-    ],
+    train_cfg=dict(max_iters=1200, val_interval=600),
+    default_hooks=dict(checkpoint=dict(interval=600)),
 )

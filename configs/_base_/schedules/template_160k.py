@@ -11,6 +11,5 @@ optim_wrapper = dict(
     ),
     clip_grad=dict(_delete_=True, max_norm=3),
 )
-param_scheduler = [dict(_base_.param_scheduler[0], end=max_iters)]
 train_cfg = dict(max_iters=max_iters, val_interval=16000)
 default_hooks = dict(checkpoint=dict(interval=16000))
