@@ -11,8 +11,6 @@ optim_wrapper = dict(
     ),
     clip_grad=None,
 )
-param_scheduler = [
-    dict(type='PolyLR', power=0.9, eta_min=0, by_epoch=False)
-]
+param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0, by_epoch=False)]
 train_cfg = dict(max_iters=max_iters, val_interval=50000)
 default_hooks = dict(checkpoint=dict(interval=10000))
