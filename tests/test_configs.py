@@ -20,7 +20,9 @@ from mmseg.visualization import SegLocalVisualizer
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmseg_autodeeplab.arch import AutoDeepLabSpace
 from mmseg_autodeeplab.engine import SeededIterBasedTrainLoop
+from mmseg_autodeeplab.search import retrain_config
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = [
@@ -284,6 +286,10 @@ def test_the_config_of_the_readme(tmp_path):
     model = MODELS.build(cfg.model)
     assert model.num_classes == 7
     assert tuple(cfg.model.data_preprocessor.size) == stock.crop_size
+    found = AutoDeepLabSpace().random(0)
+    retrain, _ = retrain_config(cfg, found)
+    assert retrain.train_cfg.max_iters == 80000
+    assert retrain.train_dataloader.batch_size == 16
 
 
 @pytest.mark.parametrize('method', ['autodeeplab', 'dpc', 'templates'])

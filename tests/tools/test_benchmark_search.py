@@ -110,7 +110,7 @@ def test_a_measurement(config, run_tool, tmp_path, capsys):
     assert found['threads'] == 1 and 'threads 1' in printed
 
     assert keys_of(found['rows']) == [
-        (33, 2, 3, 'fused', 'off', half)
+        (33, 4, 3, 'fused', 'off', half)
         for half in ('weights', 'arch', 'iteration')
     ]
     printed_rows = table_rows(printed)[2:]
@@ -204,8 +204,8 @@ def test_one_half(config, run_tool, tmp_path, measured):
         *('--json', tmp_path / 'found.json'),
     )
     found = json.loads((tmp_path / 'found.json').read_text())
-    # All else as in the config, and by default.
-    assert keys_of(found['rows']) == [(129, 2, 3, 'fused', 'off', 'arch')]
+    # All else as in the config.
+    assert keys_of(found['rows']) == [(96, 4, 3, 'fused', 'off', 'arch')]
     assert found['ratios'] == [] and measured[0]['halves'] == ['arch']
     assert 'form' not in measured[0]['cfg'].model.backbone
 
@@ -245,6 +245,10 @@ def test_what_fits(config, run_tool, tmp_path, capsys, measured, monkeypatch):
         (['--half', 'weights,'], '--half takes weights and arch'),
         (['--crop', '129,x'], '--crop takes positive numbers'),
         (['--batch', '0'], '--batch takes positive numbers'),
+        (
+            ['--cfg-options', 'model.data_preprocessor.size=(64,96)'],
+            'does not say what --crop is to be: give --crop',
+        ),
         (['--iters', '0'], '--iters is 0, but must be at least 1'),
         (['--device', 'cuda'], '--device cuda needs a GPU'),
         (['--device', 'cpu', '--amp', 'bf16'], '(--amp) needs a GPU'),

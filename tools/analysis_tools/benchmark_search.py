@@ -48,6 +48,7 @@ from mmseg_autodeeplab.models.complexity import (
     image_channels,
 )
 from mmseg_autodeeplab.models.layers import CELLS
+from mmseg_autodeeplab.search.config_text import look_up
 
 SWITCH = dict(off=False, on=True)
 
@@ -58,13 +59,9 @@ def parse_args():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     cli.add_arguments(parser)
-    several = 'one, or several with commas'
-    parser.add_argument(
-        '--crop', default='129', help=f'height and width, {several}'
-    )
-    parser.add_argument(
-        '--batch', default='2', help=f'images per batch, {several}'
-    )
+    several = 'one, or several with commas; by default that of the config'
+    parser.add_argument('--crop', help=f'height and width, {several}')
+    parser.add_argument('--batch', help=f'images per batch, {several}')
     parser.add_argument(
         '--layers', help=f'num_layers of the supernet, {several}'
     )
@@ -170,6 +167,13 @@ def check(args, cfg):
             )
 
 
+def crop_of(cfg):
+    """The side of the config's crops, where they are square, or None."""
+    size = look_up(cfg, 'model.data_preprocessor.size')
+    sides = set(size) if isinstance(size, (list, tuple)) else {size}
+    return sides.pop() if len(sides) == 1 else None
+
+
 def combinations(args, cfg):
     """All combinations of the options, as dicts of ``KEYS``.
 
@@ -180,9 +184,18 @@ def combinations(args, cfg):
     cls = resolve(MODELS, backbone.type)
     parameters = inspect.signature(cls).parameters
     choices = dict(form=CELLS, with_cp=SWITCH)
-    values = dict(
-        crop=split('--crop', args.crop), batch=split('--batch', args.batch)
+    given = dict(
+        crop=args.crop or crop_of(cfg),
+        batch=args.batch or look_up(cfg, 'train_dataloader.batch_size'),
     )
+    values = {}
+    for key, value in given.items():
+        if value is None:
+            raise UserError(
+                f'the config {cfg.filename} does not say what --{key} is to '
+                f'be: give --{key}'
+            )
+        values[key] = split(f'--{key}', str(value))
     for key, name in BACKBONE_KEYS.items():
         option = '--' + key.replace('_', '-')
         if getattr(args, key) is None:
