@@ -16,11 +16,15 @@ class Spy(Hook):
 
     def __init__(self, priority):
         self.priority, self.alphas, self.nodes = priority, [], []
+        self.buffers = []
 
     def _see(self, runner):
         backbone = runner.model.backbone
         self.alphas.append(backbone.alphas.detach().softmax(-1))
         self.nodes.append(backbone.transitions.clone())
+        buffers = dict(runner.model.named_buffers())
+        del buffers['backbone.transitions']
+        self.buffers.append({n: b.clone() for n, b in buffers.items()})
 
     def before_train_iter(self, runner, *args, **kwargs):
         if self.priority == 'LOWEST':
@@ -39,7 +43,7 @@ def search(tmp_path, name, *hooks, resume_from=None):
     if resume_from:
         cfg.update(resume=True, load_from=str(resume_from))
     runner = build(cfg)
-    spies = Spy('LOWEST'), Spy(45)  # behind HIGH, before ABOVE_NORMAL
+    spies = Spy('LOWEST'), Spy(35)  # behind HIGH, before ABOVE_NORMAL
     for spy in spies:
         runner.register_hook(spy)
     runner.train()
@@ -60,6 +64,26 @@ def test_weights_see_one_network_and_the_architecture_all(tmp_path):
     assert len({str(nodes) for nodes in at_weights.nodes}) > 1
     assert all(torch.equal(nodes, at_arch.nodes[0]) for nodes in at_arch.nodes)
     assert int(at_arch.nodes[0].sum()) > len(at_arch.nodes[0])
+
+
+@pytest.mark.parametrize('share', [0.6, 1])
+def test_only_relaxed_steps_move_the_running_statistics(tmp_path, share):
+    hook = dict(type='SampledWeightsHook', share=share)
+    at_weights, at_arch, _ = search(tmp_path, 'sampled', hook)
+    kinds = set()
+    for before, after, alphas in zip(
+        at_weights.buffers, at_arch.buffers, at_weights.alphas
+    ):
+        is_sampled = bool((alphas.max(-1).values == 1).all())
+        kinds.add(is_sampled)
+        moved = {
+            name.rpartition('.')[2]
+            for name, value in before.items()
+            if not torch.equal(value, after[name])
+        }
+        statistics = {'running_mean', 'running_var', 'num_batches_tracked'}
+        assert moved == (set() if is_sampled else statistics)
+    assert kinds == ({True} if share == 1 else {True, False})
 
 
 def test_no_share_is_the_search_without_it(tmp_path):

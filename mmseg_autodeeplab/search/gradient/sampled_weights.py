@@ -22,14 +22,15 @@ class SampledWeightsHook(Hook):
     <https://arxiv.org/abs/1904.00420>`_ does in all of its steps (Guo et al.,
     ECCV 2020). The architecture step is left as it is.
 
-    The log has the losses of both kinds of steps; those of single networks
-    are higher.
+    Running statistics are those of the relaxed network alone, since nodes off
+    the path compute on zeros. The log has the losses of both kinds of steps;
+    those of single networks are higher.
 
     Args:
         share (float): Of the weight steps, from 0 to 1.
     """
 
-    # Gives alphas and betas back before their step.
+    # Gives everything back before the architecture step.
     priority = 'HIGH'
     # A retraining goes without it.
     of_search = True
@@ -41,7 +42,7 @@ class SampledWeightsHook(Hook):
                 'from 0 to 1.'
             )
         self.share = share
-        self._kept: dict[str, torch.Tensor] = {}
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def before_train(self, runner: Runner) -> None:
         """See that the supernet can be one network."""
@@ -58,15 +59,20 @@ class SampledWeightsHook(Hook):
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Draw whether, and which: the same in all processes."""
         rng = np.random.RandomState([runner.train_loop.seed, runner.iter])
-        if rng.random_sample() < self.share:
-            drawn = self.space.random(rng.randint(2**31))
-            for name, value in self.backbone.one_hot(drawn).items():
-                tensor = getattr(self.backbone, name).data
-                self._kept[name] = tensor.clone()
-                tensor.copy_(value)
+        if rng.random_sample() >= self.share:
+            return
+        drawn = self.space.random(rng.randint(2**31))
+        changes = {
+            getattr(self.backbone, name): value
+            for name, value in self.backbone.one_hot(drawn).items()
+        }
+        for tensor in {*changes, *bare_model(runner).buffers()}:
+            self._kept.append((tensor, tensor.detach().clone()))
+        for tensor, value in changes.items():
+            tensor.data.copy_(value)
 
     def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
-        """Give the supernet its own alphas and betas back."""
-        for name, value in self._kept.items():
-            getattr(self.backbone, name).data.copy_(value)
+        """Give back alphas, betas and statistics, in place for graphs."""
+        for tensor, value in self._kept:
+            tensor.data.copy_(value)
         self._kept.clear()
