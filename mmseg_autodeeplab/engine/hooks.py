@@ -1,7 +1,6 @@
 """Hooks that watch the losses, and that schedule drop path."""
 
 import math
-from collections import Counter
 from typing import Any
 
 import torch
@@ -26,17 +25,15 @@ class FiniteLossHook(Hook):
     last good checkpoint. No checkpoint is written of weights, statistics or
     an architecture that are not finite, so the latest is always a good one.
 
-    Args:
-        tolerance (int): How many such losses in a row, of one step, pass with
-            a warning. Only the loss scaler of fp16 skips their steps.
+    None is let pass, since what its forward leaves in running statistics stays
+    there. Where only gradients overflow, the loss scaler of fp16 skips the
+    step, and the training goes on.
     """
 
     # Before all that builds on the losses.
     priority = 'HIGH'
 
-    def __init__(self, tolerance: int = 0) -> None:
-        self.tolerance = tolerance
-        self._in_a_row = Counter()
+    def __init__(self) -> None:
         self._last_good = None
 
     def after_train_iter(
@@ -59,27 +56,17 @@ class FiniteLossHook(Hook):
             if 'loss' in name
             and not math.isfinite(number := torch.as_tensor(value).item())
         ]
-        if not bad:
-            self._in_a_row[step] = 0
-            return
-        self._in_a_row[step] += 1
-        files = [
-            getattr(sample, 'img_path', 'an unnamed image')
-            for sample in batch['data_samples']
-        ]
-        found = (
-            f'In the {step} step of iteration {runner.iter + 1}, '
-            f'{", ".join(bad)}, on {", ".join(files)}'
-        )
-        if self._in_a_row[step] > self.tolerance:
+        if bad:
+            files = [
+                getattr(sample, 'img_path', 'an unnamed image')
+                for sample in batch['data_samples']
+            ]
             raise UserError(
-                f'{found}; look at these images and their labels, or lower '
-                f'the learning rate, and {self._way_out()}.'
+                f'In the {step} step of iteration {runner.iter + 1}, '
+                f'{", ".join(bad)}, on {", ".join(files)}; look at these '
+                'images and their labels, or lower the learning rate, and '
+                f'{self._way_out()}.'
             )
-        runner.logger.warning(
-            f'{found}; {self._in_a_row[step]} in a row, of {self.tolerance} '
-            'that are let pass.'
-        )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Let nothing be saved that is not finite.
