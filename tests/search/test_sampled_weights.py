@@ -1,9 +1,11 @@
 """Weight steps that train single random networks."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.hooks import Hook
-from small_search import build, search_config
+from small_search import build, search_config, segmentor
 
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.search.gradient import SampledWeightsHook
@@ -36,8 +38,9 @@ class Spy(Hook):
             self._see(runner)
 
 
-def search(tmp_path, name, *hooks, resume_from=None):
+def search(tmp_path, name, *hooks, resume_from=None, loop=None):
     cfg = search_config(tmp_path, max_iters=5, begin=1)
+    cfg.train_cfg.type = loop or cfg.train_cfg.type
     cfg.work_dir = str(tmp_path / name)
     cfg.custom_hooks += hooks
     if resume_from:
@@ -99,6 +102,28 @@ def test_a_resumed_search_draws_the_same(tmp_path):
     checkpoint = tmp_path / 'whole' / 'iter_2.pth'
     *_, state = search(tmp_path, 'resumed', hook, resume_from=checkpoint)
     assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
+def test_every_loop_draws_the_same(tmp_path):
+    hook = dict(type='SampledWeightsHook', share=0.6)
+    expected, *_ = search(tmp_path, 'ours', hook)
+    found, *_ = search(tmp_path, 'stock', hook, loop='IterBasedTrainLoop')
+    assert len(found.nodes) == len(expected.nodes) == 5
+    assert all(map(torch.equal, found.nodes, expected.nodes))
+
+
+def work(rank):
+    """What is drawn where processes have seeds of their own."""
+    hook = SampledWeightsHook(share=1)
+    runner = SimpleNamespace(model=segmentor(), seed=3 + rank, iter=0)
+    hook.before_train(runner)
+    hook.before_train_iter(runner)
+    return runner.model.backbone.transitions.tolist()
+
+
+def test_all_processes_draw_the_same(two_ranks):
+    first, second = two_ranks.run(work)
+    assert first == second
 
 
 @pytest.mark.parametrize('share', [-0.1, 1.1, 'half', None])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
@@ -45,7 +46,7 @@ class SampledWeightsHook(Hook):
         self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def before_train(self, runner: Runner) -> None:
-        """See that the supernet can be one network."""
+        """See that the supernet can be one network; agree on a seed."""
         self.backbone = bare_model(runner).backbone
         if not hasattr(self.backbone, 'one_hot'):
             raise UserError(
@@ -55,10 +56,14 @@ class SampledWeightsHook(Hook):
             )
         decoded = self.backbone.architecture()
         self.space = AutoDeepLabSpace(len(decoded.path), len(decoded.cell))
+        # By diff_rank_seed, each process has another one.
+        seeds = [runner.seed]
+        broadcast_object_list(seeds)
+        self.seed = seeds[0]
 
     def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Draw whether, and which: the same in all processes."""
-        rng = np.random.RandomState([runner.train_loop.seed, runner.iter])
+        rng = np.random.RandomState([self.seed, runner.iter])
         if rng.random_sample() >= self.share:
             return
         drawn = self.space.random(rng.randint(2**31))
