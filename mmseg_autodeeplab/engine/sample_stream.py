@@ -30,7 +30,7 @@ class SeededDataset(Dataset):
 
     def __init__(self, dataset: Any, seed: int, part: str) -> None:
         if isinstance(dataset, Mapping):
-            dataset = DATASETS.build(dataset)
+            dataset = DATASETS.build(copy.deepcopy(dataset))
             if hasattr(dataset, 'full_init'):
                 dataset.full_init()
         self.dataset = dataset
@@ -100,7 +100,8 @@ def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
     """Build a data loader whose samples are a function of their number.
 
     Args:
-        cfg (Mapping): Config of a data loader; its data set may be built.
+        cfg (Mapping): Config of a data loader. Its data set may be built, and
+            is shared then.
         part (str): Name of the part of the data, for the numbers.
         seed (int): Seed of the run; that of the first process counts.
 
@@ -114,10 +115,13 @@ def seeded_loader(cfg: Mapping, part: str, seed: int) -> DataLoader:
         )
     seeds = [seed]
     broadcast_object_list(seeds)
-    cfg = copy.copy(cfg)
-    cfg['dataset'] = dict(
-        type=SeededDataset, dataset=cfg['dataset'], seed=seeds[0], part=part
-    )
+    cfg, dataset = copy.copy(cfg), cfg['dataset']
+
+    def seeded_dataset():
+        return SeededDataset(dataset, seeds[0], part)
+
+    # A function, since the runner copies whatever else a config holds.
+    cfg['dataset'] = dict(type=seeded_dataset)
     cfg['sampler'] = dict(type=NumberedSampler, sampler=cfg['sampler'])
     return Runner.build_dataloader(cfg, seed=seeds[0])
 

@@ -1,6 +1,7 @@
 """Samples are a function of their number."""
 
 import random
+import threading
 
 import cv2
 import numpy as np
@@ -158,6 +159,15 @@ def test_a_built_loader_cannot_be_wrapped(folder):
     loader = seeded_loader(loader_config(folder), 'A', 3)
     with pytest.raises(UserError, match='is a DataLoader, but has to be a'):
         seeded_loader(loader, 'A', 3)
+
+
+def test_a_built_data_set_is_shared(folder):
+    data = seeded_loader(loader_config(folder), 'A', 3).dataset.dataset
+    data.handle = threading.Lock()  # As of a database: there is no copy.
+    cfg = dict(loader_config(folder), dataset=data)
+    loader = seeded_loader(cfg, 'A', 3)
+    assert loader.dataset.dataset is data
+    assert batches(cfg, 2) == batches(loader_config(folder), 2)
 
 
 @pytest.mark.run

@@ -312,6 +312,17 @@ def write_counted(cfg, folder, counter, start):
     cached_config(cfg, folder)
 
 
+def test_data_sets_are_not_copied(cfg, tmp_path, monkeypatch):
+    """They may hold what has no copy, such as an open database."""
+
+    def refuse(self, memo):
+        raise TypeError('a data set was copied')
+
+    name = 'mmseg.datasets.BaseSegDataset.__deepcopy__'
+    monkeypatch.setattr(name, refuse, raising=False)
+    cached_config(cfg, str(tmp_path / 'cache'), crops=2)
+
+
 @pytest.mark.run
 def test_one_of_several_workers_writes(cfg, tmp_path):
     context = multiprocessing.get_context('spawn')

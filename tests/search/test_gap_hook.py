@@ -95,6 +95,8 @@ def test_a_search_does_not_notice(tmp_path):
     decoded = backbone.architecture('lift')
     assert decoded != backbone.architecture()
     stream = state.part_b_stream(with_gap)
+    data = with_gap.train_dataloader.dataset.dataset
+    assert stream.loader.dataset.dataset is data
     batches = [next(stream), next(stream)]
     for name, architecture in dict(relaxed=None, one_hot=decoded).items():
         result = evaluate(with_gap.model, batches, architecture)

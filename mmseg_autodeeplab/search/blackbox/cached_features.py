@@ -306,6 +306,8 @@ def _batches(cfg, dataset, part, crops):
         loader = seeded_loader(loader, 'A', cfg.randomness.seed)
         return SampleStream(loader), crops * len(loader.sampler)
     loader['sampler'] = dict(type='DefaultSampler', shuffle=False)
+    # The runner copies what is built.
+    loader['dataset'] = dict(type=lambda: dataset)
     return Runner.build_dataloader(loader), len(dataset)
 
 

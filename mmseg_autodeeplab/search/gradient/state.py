@@ -22,7 +22,7 @@ def part_b_stream(runner: Runner, position: int = 0) -> SampleStream:
     training loader that does not sample part A is a :class:`UserError`.
     """
     cfg = copy.copy(runner.cfg.train_dataloader)
-    # Built already; its list of images may be long.
+    # Built already, and shared; its list of images may be long.
     cfg.dataset = _part_a(runner).dataset
     return stream_of_part_b(cfg, runner.seed, position)
 
