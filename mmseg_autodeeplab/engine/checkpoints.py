@@ -55,13 +55,26 @@ def bare_model(runner: Runner) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def checkpoint_size(model: nn.Module, optimizer: Optimizer) -> int:
+def averaged_models(runner: Runner) -> list[nn.Module]:
+    """Those of each ``EMAHook``, which has a model of its own."""
+    hooks = (hook for hook in runner.hooks if isinstance(hook, EMAHook))
+    return [hook.ema_model.module for hook in hooks]
+
+
+def checkpoint_size(
+    model: nn.Module, optimizer: Optimizer, *averaged: nn.Module
+) -> int:
     """Bytes of a checkpoint, estimated before the first step.
 
-    Parameters and buffers, and the moments of each trained parameter: two if
-    the optimizer has ``betas`` as Adam, one if it has ``momentum``.
+    Parameters and buffers, those of averaged models too, and the moments of
+    each trained parameter: two if the optimizer has ``betas`` as Adam, one if
+    it has ``momentum``.
     """
-    state = sum(tensor.nbytes for tensor in model.state_dict().values())
+    state = sum(
+        tensor.nbytes
+        for saved in (model, *averaged)
+        for tensor in saved.state_dict().values()
+    )
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     options = optimizer.defaults
     moments = 2 if 'betas' in options else bool(options.get('momentum'))
@@ -78,7 +91,9 @@ class CheckpointRoomHook(Hook):
     @master_only
     def before_train(self, runner: Runner) -> None:
         optimizer = runner.optim_wrapper.optimizer
-        needed = 2 * checkpoint_size(bare_model(runner), optimizer)
+        needed = 2 * checkpoint_size(
+            bare_model(runner), optimizer, *averaged_models(runner)
+        )
         free = shutil.disk_usage(runner.work_dir).free
         if free < needed:
             raise UserError(
@@ -108,8 +123,7 @@ class SyncStatisticsHook(Hook):
 
     Of several processes, a checkpoint holds those of the first. So all take
     the mean before it, before a validation, and at the end of an epoch, as
-    ``SyncBuffersHook`` does. An ``EMAHook`` has a model of its own, whose
-    statistics stand beside averaged weights: these, too.
+    ``SyncBuffersHook`` does. Those that stand beside averaged weights, too.
     """
 
     # After all that changes the model, and before CheckpointHook (VERY_LOW).
@@ -123,12 +137,8 @@ class SyncStatisticsHook(Hook):
         self.before_val(runner)
 
     def before_val(self, runner: Runner) -> None:
-        averaged = [
-            hook.ema_model.module
-            for hook in runner.hooks
-            if isinstance(hook, EMAHook)
-        ]
-        buffers = map(_statistics, [bare_model(runner), *averaged])
+        models = bare_model(runner), *averaged_models(runner)
+        buffers = map(_statistics, models)
         all_reduce_params(itertools.chain(*buffers), op='mean')
 
 

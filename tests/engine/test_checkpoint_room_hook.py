@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper
 from torch import nn
 
@@ -37,16 +38,23 @@ def test_the_estimate_is_what_is_saved(name):
 
 
 @pytest.mark.parametrize('missing', [0, 1])
-def test_there_must_be_room_for_two(tmp_path, monkeypatch, missing):
+@pytest.mark.parametrize('averages,needed', [([], 2.2), ([EMAHook], 3.6)])
+def test_there_must_be_room_for_two(
+    tmp_path, monkeypatch, averages, needed, missing
+):
     model = network()
     optimizer = OPTIMIZERS['momentum'](model.parameters())
     runner = SimpleNamespace(
         model=model,
         optim_wrapper=OptimWrapper(optimizer),
         work_dir=str(tmp_path),
+        hooks=[hook() for hook in averages],
     )
+    for hook in runner.hooks:
+        hook.before_run(runner)
     trained, not_trained = 300 * 300 + 3 * 300, 300 * 300 + 2 * 300
-    size = 4 * (2 * trained + not_trained) + 8  # The batches are counted.
+    state = 4 * (trained + not_trained) + 8  # The batches are counted.
+    size = 4 * trained + state * (1 + len(averages))
     free = 2 * size - missing
     monkeypatch.setattr(
         shutil, 'disk_usage', lambda folder: SimpleNamespace(free=free)
@@ -57,6 +65,6 @@ def test_there_must_be_room_for_two(tmp_path, monkeypatch, missing):
     with pytest.raises(UserError) as error:
         CheckpointRoomHook().before_train(runner)
     assert str(error.value) == (
-        f'The disk of {tmp_path} has 2.2 MB left, but two checkpoints '
-        'need 2.2 MB; free some space, or set another --work-dir.'
+        f'The disk of {tmp_path} has {needed} MB left, but two checkpoints '
+        f'need {needed} MB; free some space, or set another --work-dir.'
     )
