@@ -12,11 +12,13 @@ def image_channels(model: Mapping) -> int:
     """Channels of the images that the segmentor of a config takes.
 
     They are ``in_channels`` of its backbone, or of what that wraps as
-    ``backbone_cfg``; 3, the default of all, where neither says so.
+    ``backbone`` or ``backbone_cfg``; 3, the default of all, where none says
+    so.
     """
-    backbone = model.get('backbone') or {}
-    inner = backbone.get('backbone_cfg') or {}
-    return backbone.get('in_channels', inner.get('in_channels', 3))
+    while model := model.get('backbone') or model.get('backbone_cfg'):
+        if 'in_channels' in model:
+            return model['in_channels']
+    return 3
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

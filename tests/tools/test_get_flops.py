@@ -119,6 +119,18 @@ def test_grouped_convolution_by_hand():
             ),
             4,
         ),
+        (
+            dict(
+                backbone=dict(
+                    type='FrozenBackbone',
+                    backbone=dict(
+                        type='STDCContextPathNet',
+                        backbone_cfg=dict(type='STDCNet', in_channels=4),
+                    ),
+                )
+            ),
+            4,
+        ),
         (dict(image_encoder=dict(type='VisionTransformer')), 3),
     ],
 )
