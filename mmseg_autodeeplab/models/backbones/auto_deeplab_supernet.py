@@ -68,7 +68,10 @@ class AutoDeepLabSupernet(BaseModule):
         graphs (bool): Train by CUDA graphs, on a GPU and with inputs of one
             size: the numbers are the same, and the time is no longer that of
             launching the operations. See :class:`TrainingGraphs`.
-        init_cfg (dict, optional): PyTorch's own initialisation by default.
+        init_cfg (dict, optional): PyTorch's own initialisation by default. One
+            that counts outputs, as Kaiming's and Xavier's do by default, sees
+            those of all edges of a cell in the fused form, and makes their
+            weights smaller.
 
     Attributes:
         alphas (nn.Parameter): (edges, primitives), before the softmax.
