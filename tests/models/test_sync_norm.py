@@ -3,8 +3,27 @@
 import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
+from torch import nn
 
+from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.models.layers.fused_cell import FusedRelaxedCell
+
+
+class SyncBatchNorm(nn.Module):
+    """What ``sync_bn='mmcv'`` makes of a norm: by its name, no subclass."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.eps, self.momentum = norm.eps, norm.momentum
+        self.affine = norm.affine
+        for name in ('weight', 'bias'):
+            self.register_parameter(name, getattr(norm, name))
+        for name, buffer in norm.named_buffers():
+            self.register_buffer(name, buffer)
+
+
+class BatchNormOfItsOwn(nn.BatchNorm2d):
+    """Normalises in a way that the fused form knows nothing of."""
 
 
 def cell(norm, affine):
@@ -51,7 +70,13 @@ def run(cell, rows):
 def work(rank):
     # Not halves: a rank may have fewer images than another.
     rows = slice(0, 1) if rank == 0 else slice(1, 4)
-    return [run(cell('SyncBN', affine), rows) for affine in (False, True)]
+    results = {}
+    for affine in (False, True):
+        converted = cell('BN', affine)
+        converted.norm = SyncBatchNorm(converted.norm)
+        results['mmcv', affine] = run(converted, rows)
+        results['torch', affine] = run(cell('SyncBN', affine), rows)
+    return results
 
 
 @pytest.fixture(scope='module')
@@ -61,9 +86,10 @@ def ranks(two_ranks):
 
 @pytest.mark.run
 @pytest.mark.parametrize('affine', [False, True])
-def test_two_ranks_are_one_process_with_both_batches(ranks, affine):
+@pytest.mark.parametrize('kind', ['torch', 'mmcv'])
+def test_two_ranks_are_one_process_with_both_batches(ranks, affine, kind):
     expected = run(cell('BN', affine), slice(None))
-    first, second = (results[affine] for results in ranks)
+    first, second = (results[kind, affine] for results in ranks)
 
     def close(found, key):
         torch.testing.assert_close(found, expected[key], rtol=0, atol=1e-10)
@@ -88,3 +114,8 @@ def test_it_is_plain_where_there_is_one_process():
         torch.testing.assert_close(
             run(synchronised, slice(None)), expected, rtol=0, atol=0
         )
+
+
+def test_another_norm_is_refused():
+    with pytest.raises(UserError, match='type BN or SyncBN .*OfItsOwn'):
+        cell(BatchNormOfItsOwn, True)

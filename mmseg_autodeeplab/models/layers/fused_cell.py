@@ -67,8 +67,12 @@ class FusedRelaxedCell(BaseModule):
             )
         num_norms = len(self.layout.norms)
         self.norm = build_norm_layer(norm_cfg, num_norms * width)[1]
+        # A subclass of BN may compute otherwise; that of SyncBN is MMEngine's.
+        is_known = type(self.norm) is nn.BatchNorm2d or isinstance(
+            self.norm, nn.SyncBatchNorm
+        )
         if (
-            not isinstance(self.norm, (nn.BatchNorm2d, nn.SyncBatchNorm))
+            not is_known
             or not self.norm.track_running_stats
             or self.norm.momentum is None
         ):

@@ -4,6 +4,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
+from mmcv.cnn import is_norm
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
@@ -90,9 +91,10 @@ class FanOut:
         self.layout = cell.layout
         self.training = cell.training
         self.eps = cell.norm.eps
+        # What sync_bn='mmcv' makes of a norm is none of PyTorch's, either.
         self.synchronised = (
             self.training
-            and isinstance(cell.norm, nn.SyncBatchNorm)
+            and not is_norm(cell.norm, exclude=nn.SyncBatchNorm)
             and get_world_size() > 1
         )
         self.num_scales = num_scales
