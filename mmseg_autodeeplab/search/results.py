@@ -3,6 +3,7 @@
 import glob
 import math
 import os.path as osp
+import re
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Optional
 
@@ -59,7 +60,7 @@ class Search(NamedTuple):
     records: list[history.Record]
     changes: list[dict]  # like scalars, of what is decoded otherwise
     architecture: Optional[Architecture]  # the last one
-    checkpoint: Optional[str]  # the newest one
+    checkpoint: Optional[str]  # that of most iterations
     left_out: list[str]  # sentences on files that cannot be read
 
     def curve(self, name: str) -> Points:
@@ -149,7 +150,11 @@ def read_search(work_dir: str) -> Search:
         with noting():
             decoded = [Architecture.load(file)]
     pattern = osp.join(glob.escape(work_dir), 'iter_*.pth')
-    checkpoints = filter(osp.isfile, glob.glob(pattern))
+    checkpoints = {
+        int(found[1]): file
+        for file in filter(osp.isfile, glob.glob(pattern))
+        if (found := re.fullmatch(r'iter_(\d+)\.pth', osp.basename(file)))
+    }
     return Search(
         work_dir,
         config,
@@ -160,7 +165,7 @@ def read_search(work_dir: str) -> Search:
         records,
         changes,
         decoded[-1] if decoded else None,
-        max(checkpoints, key=osp.getmtime, default=None),
+        checkpoints[max(checkpoints)] if checkpoints else None,
         left_out,
     )
 

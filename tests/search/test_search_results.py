@@ -243,7 +243,6 @@ FILES = [
 def test_what_is_no_file_is_left_out(search_dir, make, name):
     decode(*parameters(45)).dump(search_dir / 'architecture.json')
     (search_dir / 'iter_15.pth').touch()
-    os.utime(search_dir / 'iter_15.pth', (0, 0))
     (search_dir / name).unlink(missing_ok=True)
     make(search_dir / name)
     search = read_search(str(search_dir))
@@ -352,3 +351,13 @@ def test_a_folder_of_any_name(search_dir):
     search = read_search(str(other))
     assert len(search.runs) == 2
     assert search.checkpoint == str(other / 'iter_30.pth')
+
+
+def test_the_checkpoint_is_that_of_most_iterations(search_dir):
+    """A copy of the folder has the files in any order of time."""
+    for time, name in enumerate(['100', '30', '9', 'last']):
+        file = search_dir / f'iter_{name}.pth'
+        file.touch()
+        os.utime(file, (time, time))
+    search = read_search(str(search_dir))
+    assert search.checkpoint == str(search_dir / 'iter_100.pth')
