@@ -47,12 +47,12 @@ def train(cfg, folder, report, held, failures={}, values={}):
     return value
 
 
-def worker(work_dir, cfg=None, train=train, url=None, **options):
+def worker(work_dir, cfg=None, train=train, url=None, name='small', **options):
     """A worker of the study in a folder, and what it says."""
     cfg = cfg or search_config()
     settings = read_settings(cfg)
     work_dir.mkdir(exist_ok=True)
-    opened = open_study('small', settings, str(work_dir), url)
+    opened = open_study(name, settings, str(work_dir), url)
     said = []
     if options:
         train = functools.partial(train, **options)

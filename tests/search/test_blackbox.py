@@ -2,7 +2,10 @@
 
 import json
 import math
+import sqlite3
+from contextlib import closing
 
+import optuna
 import pytest
 from small_study import SPACE, search_config, train, worker
 
@@ -413,6 +416,52 @@ def test_studies_that_cannot_be(tmp_path, monkeypatch, search, url, sentence):
         worker(tmp_path, search_config(**search), url=url)
     assert '\n' not in str(error.value)
     assert sorted(found(tmp_path)) == [0]
+
+
+@pytest.mark.parametrize('has_id', [True, False])
+@pytest.mark.parametrize('other', ['name', 'file', 'storage'])
+def test_a_folder_belongs_to_one_study(tmp_path, other, has_id):
+    """Another one would go on with its trainings, and take their rewards."""
+    work_dir, options = tmp_path / 'work', {}
+    worker(work_dir, search_config(trials=1)).run()
+    before = found(work_dir)
+    if other == 'name':
+        options = dict(name='other')
+    elif other == 'storage':
+        options = dict(url=f'sqlite:///{tmp_path}/other.db')
+    else:
+        (work_dir / 'study.db').unlink()
+    if not has_id:  # As earlier versions left it.
+        (work_dir / 'study_id').unlink()
+    with pytest.raises(UserError, match='the trials of another study than'):
+        worker(work_dir, search_config(trials=2), **options)
+    assert found(work_dir) == before
+    # Elsewhere it may begin.
+    worker(tmp_path / 'new', search_config(trials=2), **options).run()
+    if other != 'file':
+        worker(work_dir, search_config(trials=2)).run()
+        assert sorted(found(work_dir)) == [0, 1]
+
+
+def test_no_study_is_begun_in_the_folder_of_another(tmp_path):
+    worker(tmp_path, search_config(trials=1)).run()
+    with pytest.raises(UserError):
+        worker(tmp_path, name='other')
+    url = f'sqlite:///{tmp_path}/study.db'
+    assert optuna.get_all_study_names(url) == ['small']
+
+
+def test_a_study_of_an_earlier_version_goes_on(tmp_path):
+    """Neither it nor its folder has an id, which both are given."""
+    worker(tmp_path, search_config(trials=1)).run()
+    (tmp_path / 'study_id').unlink()
+    with closing(sqlite3.connect(tmp_path / 'study.db')) as db, db:
+        db.execute('DELETE FROM study_user_attributes WHERE key = "id"')
+    worker(tmp_path, search_config(trials=2)).run()
+    assert sorted(found(tmp_path)) == [0, 1]
+    (tmp_path / 'study.db').unlink()
+    with pytest.raises(UserError, match='the trials of another study than'):
+        worker(tmp_path, search_config(trials=2))
 
 
 def test_the_files_of_a_trial(tmp_path):

@@ -15,6 +15,7 @@ from ..history import ARCHITECTURE_FILE, is_number
 
 REWARD_FILE = 'reward.json'
 CONFIG_FILE = 'search_config.py'
+TRIALS_FOLDER = 'trials'
 
 
 class Result(NamedTuple):
@@ -48,7 +49,7 @@ def rank(rewards: list[float]) -> tuple:
 
 def trial_folder(work_dir: str, index: int) -> str:
     """The folder of a trial."""
-    return osp.join(work_dir, 'trials', f'{index:04d}')
+    return osp.join(work_dir, TRIALS_FOLDER, f'{index:04d}')
 
 
 def write_result(folder: str, **values: Any) -> None:
@@ -60,7 +61,7 @@ def write_result(folder: str, **values: Any) -> None:
 def read_results(work_dir: str) -> list[Result]:
     """Read all trials that have ended, those that are complete, best first."""
     results = []
-    for file in glob.glob(osp.join(work_dir, 'trials', '*', REWARD_FILE)):
+    for file in glob.glob(osp.join(work_dir, TRIALS_FOLDER, '*', REWARD_FILE)):
         folder = osp.dirname(file)
         architecture = Architecture.load(osp.join(folder, ARCHITECTURE_FILE))
         results.append(_read(file, Result, folder, architecture))

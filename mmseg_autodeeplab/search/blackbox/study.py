@@ -4,9 +4,10 @@ import inspect
 import os.path as osp
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Optional
 
 import numpy as np
@@ -14,7 +15,8 @@ from mmseg.registry import TASK_UTILS
 
 from ...compat.registry import resolve
 from ...errors import UserError, one_line
-from ...files import to_json
+from ...files import locked, open_text, to_json, write_atomically
+from .results import TRIALS_FOLDER
 from .settings import Settings
 
 try:
@@ -30,6 +32,13 @@ from sqlalchemy.exc import SQLAlchemyError
 SAMPLERS = {'UniformSampler', 'NearBestSampler', 'ControllerSampler'}
 ATTEMPTS = 3  # since two workers may make the tables at the same time
 SQLITE_TIMEOUT = 60  # seconds
+ID = 'id'  # of a study: an attribute, and in a file of its work directory
+ID_FILE = 'study_id'
+
+
+def alone(work_dir: str) -> AbstractContextManager:
+    """Let no two workers that share a folder choose at the same time."""
+    return locked(osp.join(work_dir, 'workers', 'study.lock'))
 
 
 def open_study(
@@ -38,14 +47,23 @@ def open_study(
     """Open a study, or begin it; by default in a file in the work directory.
 
     Raises:
-        UserError: The storage cannot be used, or the study there is of
-            another space or reward.
+        UserError: The storage cannot be used, the work directory belongs to
+            another study, or the study is of another space or reward.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = url or f'sqlite:///{osp.abspath(work_dir)}/study.db'
+    with alone(work_dir):
+        study, storage = _open(name, settings, work_dir, url)
+        _check_identity(study, settings)
+        _claim(study, work_dir)
+    return study, storage
+
+
+def _open(name, settings, work_dir, url):
     for attempt in range(ATTEMPTS):
         try:
             storage = _storage(url, settings.heartbeat)
+            _check_folder(name, storage, work_dir)
             study = optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -53,7 +71,7 @@ def open_study(
                 pruner=_pruner(settings),
                 load_if_exists=True,
             )
-            break
+            return study, storage
         except (
             SQLAlchemyError,
             ImportError,
@@ -70,8 +88,47 @@ def open_study(
                 f'({one_line(error.__cause__ or error)}): check that it can '
                 'be reached from here, or give another --storage'
             ) from error
-    _check_identity(study, settings)
-    return study, storage
+    return None
+
+
+def _check_folder(name, storage, work_dir):
+    """See that a folder belongs to no other study, before one begins."""
+    studies = {
+        study.study_name: study
+        for study in optuna.get_all_study_summaries(
+            storage, include_best_trial=False
+        )
+    }
+    study, found = studies.get(name), _owner(work_dir)
+    if found is not None:
+        is_other = not study or study.user_attrs.get(ID) != found
+    else:  # What an earlier version began has no id.
+        has_trials = osp.exists(osp.join(work_dir, TRIALS_FOLDER))
+        is_other = has_trials and not (study and study.n_trials)
+    if is_other:
+        raise UserError(
+            f'{work_dir} has the trials of another study than {name} of this '
+            'storage: give another --work-dir, or the --storage and the file '
+            'name of the config that those were begun with'
+        )
+
+
+def _owner(work_dir):
+    """The id of the study that a folder belongs to; None if to none."""
+    file = osp.join(work_dir, ID_FILE)
+    if not osp.exists(file):
+        return None
+    with open_text(file, errors='replace') as f:
+        return f.read().strip()
+
+
+def _claim(study, work_dir):
+    """Make a folder that of a study."""
+    if ID not in study.user_attrs:
+        study.set_user_attr(ID, uuid.uuid4().hex)
+    if _owner(work_dir) is None:
+        file = osp.join(work_dir, ID_FILE)
+        write_atomically(file, study.user_attrs[ID] + '\n')
 
 
 def _storage(url, heartbeat):
@@ -97,7 +154,7 @@ def _check_identity(study, settings):
         if found != value and not is_new:
             raise UserError(
                 f'the study {study.study_name} has the {key} {found}, but the '
-                f'config has {value}: give another --work-dir, or with '
+                f'config has {value}: give another --work-dir, and with '
                 '--storage another file name to the config'
             )
         study.set_user_attr(key, value)

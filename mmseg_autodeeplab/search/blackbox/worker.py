@@ -15,14 +15,14 @@ from typing import Optional
 from mmengine.config import Config
 
 from ...errors import UserError
-from ...files import lock, locked, to_json
+from ...files import lock, to_json
 from ..history import ARCHITECTURE_FILE
 from . import proxy
 from .bounds import Refused, reward_factor
 from .results import rank, trial_folder, write_result
 from .samplers import key, suggest
 from .settings import Settings
-from .study import beating, optuna, sampler
+from .study import alone, beating, optuna, sampler
 from .trials import (
     ARCHITECTURE,
     COMPLETE,
@@ -84,7 +84,7 @@ class Worker:
         os.makedirs(self.folder, exist_ok=True)
         host = socket.gethostname()
         self.name = f'{os.getpid()}.{uuid.uuid4().hex[:6]}@{host}'
-        with self._alone():
+        with alone(work_dir):
             self.lock = lock(self._lock_file(self.name))
 
     def run(self) -> None:
@@ -92,7 +92,7 @@ class Worker:
         failures = Counter()  # of a kind, in a row
         try:
             while not self.stopping:
-                with self._alone():
+                with alone(self.work_dir):
                     claimed = self._claim()
                 if claimed:
                     failure = self._work(*claimed)
@@ -109,10 +109,6 @@ class Worker:
                     time.sleep(POLL)
         finally:
             os.close(self.lock)
-
-    def _alone(self):
-        """No two workers that share the folder choose at the same time."""
-        return locked(osp.join(self.folder, 'study.lock'))
 
     def _lock_file(self, name):
         return osp.join(self.folder, f'{name}.lock')
