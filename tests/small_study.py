@@ -52,7 +52,7 @@ def worker(work_dir, cfg=None, train=train, url=None, name='small', **options):
     cfg = cfg or search_config()
     settings = read_settings(cfg)
     work_dir.mkdir(exist_ok=True)
-    opened = open_study(name, settings, str(work_dir), url)
+    opened = open_study(name, cfg, settings, str(work_dir), url)
     said = []
     if options:
         train = functools.partial(train, **options)

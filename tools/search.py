@@ -143,7 +143,7 @@ def main():
     from mmseg_autodeeplab.search.blackbox.worker import Worker
 
     name = Path(args.config).stem
-    opened = open_study(name, settings, cfg.work_dir, args.storage)
+    opened = open_study(name, cfg, settings, cfg.work_dir, args.storage)
     write_atomically(Path(cfg.work_dir, CONFIG_FILE), cfg.pretty_text)
     if args.workers > 1:
         start_workers(args.workers)

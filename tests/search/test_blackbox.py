@@ -405,8 +405,6 @@ def test_settings_that_cannot_be(search, sentence):
             None,
             'pruner cannot be built',
         ),
-        (dict(space=dict(SPACE, num_branches=3)), None, 'has the space'),
-        (dict(reward='aAcc'), None, r'has the reward \["mIoU"\], but'),
     ],
 )
 def test_studies_that_cannot_be(tmp_path, monkeypatch, search, url, sentence):
@@ -456,12 +454,87 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path):
     worker(tmp_path, search_config(trials=1)).run()
     (tmp_path / 'study_id').unlink()
     with closing(sqlite3.connect(tmp_path / 'study.db')) as db, db:
-        db.execute('DELETE FROM study_user_attributes WHERE key = "id"')
+        db.execute(
+            'DELETE FROM study_user_attributes '
+            "WHERE key NOT IN ('space', 'reward')"
+        )
     worker(tmp_path, search_config(trials=2)).run()
     assert sorted(found(tmp_path)) == [0, 1]
     (tmp_path / 'study.db').unlink()
     with pytest.raises(UserError, match='the trials of another study than'):
         worker(tmp_path, search_config(trials=2))
+
+
+@pytest.mark.parametrize(
+    'change, names',
+    [
+        (dict(search=dict(space=dict(num_branches=3))), 'space.num_branches'),
+        (dict(search=dict(reward='aAcc')), 'reward'),
+        (dict(search=dict(limit=dict(parameters=1e9))), 'limit.parameters'),
+        (dict(search=dict(penalty=dict(parameters=9))), 'penalty.parameters'),
+        (dict(search=dict(stages=[dict(top=0.5)])), 'stages'),
+        (dict(search=dict(seed=1)), 'seed'),
+        (
+            dict(model=dict(backbone=dict(depth=50)), train_cfg=dict(a=1)),
+            'model.backbone.depth and another train_cfg.a',
+        ),
+        (
+            dict(train_dataloader=dict(num_workers=9, dataset='other')),
+            'train_dataloader.dataset',
+        ),
+        (dict(load_from='other.pth'), 'load_from'),
+    ],
+)
+def test_what_rewards_depend_on_stays(tmp_path, change, names):
+    """Or rewards of one study could not be compared."""
+    loader = dict(train_dataloader=dict(num_workers=1, dataset='shapes'))
+    cfg = search_config(trials=1)
+    cfg.merge_from_dict(loader)
+    worker(tmp_path, cfg).run()
+    cfg = search_config(trials=2)
+    cfg.merge_from_dict(loader)
+    cfg.merge_from_dict(change)
+    with pytest.raises(UserError, match=f'by another {names} than that of'):
+        worker(tmp_path, cfg)
+    assert sorted(found(tmp_path)) == [0]
+
+
+def test_the_sentence_has_both_values(tmp_path):
+    worker(tmp_path, search_config(trials=1)).run()
+    with pytest.raises(UserError, match=r"was \['mIoU'\] and is \['aAcc'\]"):
+        worker(tmp_path, search_config(reward='aAcc'))
+
+
+def test_what_rewards_do_not_depend_on_may_change(tmp_path):
+    cfg = search_config(trials=1, stages=[{}])
+    cfg.merge_from_dict(dict(val_dataloader=dict(num_workers=1)))
+    worker(tmp_path, cfg).run()
+    cfg = search_config(
+        trials=2,
+        heartbeat=(30, 90),
+        sampler=dict(type='NearBestSampler'),
+        pruner=dict(type='MedianPruner'),
+    )
+    cfg.merge_from_dict(
+        dict(
+            val_dataloader=dict(num_workers=3, persistent_workers=True),
+            default_hooks=dict(logger=dict(interval=1)),
+            retrain=dict(train_cfg=dict(max_iters=9)),
+            work_dir='elsewhere',
+            helper=1,
+        )
+    )
+    worker(tmp_path, cfg).run()
+    assert sorted(found(tmp_path)) == [0, 1]
+
+
+def test_all_may_change_as_long_as_there_is_no_reward(tmp_path):
+    with pytest.raises(Killed):
+        worker(tmp_path, failures={0: Killed()}).run()
+    worker(tmp_path, search_config(reward='aAcc', trials=1)).run()
+    assert found(tmp_path)[0][1] == [60.0]
+    with pytest.raises(UserError, match='by another reward'):
+        worker(tmp_path, search_config(trials=1))
 
 
 def test_the_files_of_a_trial(tmp_path):

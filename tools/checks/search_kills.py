@@ -145,7 +145,7 @@ def be_worker(config, work_dir, url):
     init_default_scope('mmseg')
     cfg = Config.fromfile(config)
     settings = read_settings(cfg)
-    opened = open_study('kills', settings, work_dir, url or None)
+    opened = open_study('kills', cfg, settings, work_dir, url or None)
     command = [sys.executable, __file__, 'training']
     train = functools.partial(proxy.train, command=command)
     Worker(cfg, settings, *opened, work_dir, train).run()

@@ -1,6 +1,7 @@
 """The study that all workers share, in a storage of Optuna."""
 
 import inspect
+import json
 import os.path as osp
 import threading
 import time
@@ -11,9 +12,11 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Optional
 
 import numpy as np
+from mmengine.config import Config
 from mmseg.registry import TASK_UTILS
 
-from ...compat.registry import resolve
+from ...arch.architecture import short
+from ...compat.registry import named, resolve
 from ...errors import UserError, one_line
 from ...files import locked, open_text, to_json, write_atomically
 from .results import TRIALS_FOLDER
@@ -34,6 +37,24 @@ ATTEMPTS = 3  # since two workers may make the tables at the same time
 SQLITE_TIMEOUT = 60  # seconds
 ID = 'id'  # of a study: an attribute, and in a file of its work directory
 ID_FILE = 'study_id'
+# All of a config that rewards depend on, but for some that change none.
+OF_SEARCH = ('space', 'reward', 'limit', 'penalty', 'stages', 'seed')
+OF_CONFIG = (
+    'model',
+    'data_preprocessor',
+    'train_dataloader',
+    'train_cfg',
+    'optim_wrapper',
+    'param_scheduler',
+    'auto_scale_lr',
+    'val_dataloader',
+    'val_cfg',
+    'val_evaluator',
+    'custom_hooks',
+    'load_from',
+    'randomness',
+)
+OF_LOADER = ('num_workers', 'persistent_workers', 'prefetch_factor')
 
 
 def alone(work_dir: str) -> AbstractContextManager:
@@ -42,19 +63,23 @@ def alone(work_dir: str) -> AbstractContextManager:
 
 
 def open_study(
-    name: str, settings: Settings, work_dir: str, url: Optional[str] = None
+    name: str,
+    cfg: Config,
+    settings: Settings,
+    work_dir: str,
+    url: Optional[str] = None,
 ) -> tuple[optuna.Study, optuna.storages.RDBStorage]:
     """Open a study, or begin it; by default in a file in the work directory.
 
     Raises:
         UserError: The storage cannot be used, the work directory belongs to
-            another study, or the study is of another space or reward.
+            another study, or the study has rewards by another config.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = url or f'sqlite:///{osp.abspath(work_dir)}/study.db'
     with alone(work_dir):
         study, storage = _open(name, settings, work_dir, url)
-        _check_identity(study, settings)
+        _check_identity(study, cfg, settings)
         _claim(study, work_dir)
     return study, storage
 
@@ -145,19 +170,46 @@ def _storage(url, heartbeat):
         )
 
 
-def _check_identity(study, settings):
+def _check_identity(study, cfg, settings):
+    """Keep what rewards depend on, or see that it is what it was."""
     space = dict(vars(settings.space), type=type(settings.space).__name__)
-    own = dict(space=to_json(space), reward=to_json(settings.reward))
-    is_new = not any(trial.value is not None for trial in study.trials)
-    for key, value in own.items():
-        found = study.user_attrs.get(key, value)
-        if found != value and not is_new:
-            raise UserError(
-                f'the study {study.study_name} has the {key} {found}, but the '
-                f'config has {value}: give another --work-dir, and with '
-                '--storage another file name to the config'
-            )
-        study.set_user_attr(key, value)
+    own = {key: getattr(settings, key) for key in OF_SEARCH}
+    cfg = named(cfg.to_dict())
+    own |= dict({key: cfg.get(key) for key in OF_CONFIG}, space=space)
+    own = {key: to_json(value) for key, value in own.items()}
+    known = study.user_attrs
+    if not any(trial.intermediate_values for trial in study.trials):
+        known = {}  # As long as there is no reward, all may change.
+    changes = [
+        change
+        for key in own.keys() & known.keys()
+        for change in _changes(
+            key, json.loads(known[key]), json.loads(own[key])
+        )
+    ]
+    if changes:
+        names, found, given = zip(*sorted(changes))
+        raise UserError(
+            f'the study {study.study_name} has rewards by another '
+            f'{" and another ".join(names)} than that of the config (the '
+            f'first was {short(found[0])} and is {short(given[0])}): give '
+            'another --work-dir, and with --storage another file name to the '
+            'config'
+        )
+    # What an earlier version began has few of them.
+    for key in own.keys() - known.keys():
+        study.set_user_attr(key, own[key])
+
+
+def _changes(name, found, given):
+    """Name and both values of all that differs."""
+    if isinstance(found, dict) and isinstance(given, dict):
+        for key in {**found, **given}:
+            if key not in OF_LOADER:
+                pair = found.get(key), given.get(key)
+                yield from _changes(f'{name}.{key}', *pair)
+    elif found != given:
+        yield name, found, given
 
 
 def _pruner(settings):
