@@ -164,6 +164,30 @@ def test_a_worker_that_dies_before_it_proposes(tmp_path):
     assert found(tmp_path / 'one') == found(tmp_path / 'two')
 
 
+def test_a_worker_of_another_machine_that_dies_as_it_proposes(
+    tmp_path, monkeypatch, no_waiting
+):
+    """Heartbeats alone tell of it, so there must be one by then."""
+
+    class Dying:
+        def propose(self, *args):
+            raise Killed
+
+    cfg = search_config(trials=2)
+    worker(tmp_path / 'one', cfg).run()
+    lost = worker(tmp_path / 'two', cfg)
+    lost.sampler = Dying()
+    with pytest.raises(Killed):
+        lost.run()
+    with closing(sqlite3.connect(tmp_path / 'two' / 'study.db')) as db, db:
+        db.execute("UPDATE trial_heartbeats SET heartbeat = '2000-01-01'")
+    monkeypatch.setattr(worker_module.socket, 'gethostname', lambda: 'other')
+    other = worker(tmp_path / 'two', cfg)
+    no_waiting(other)
+    other.run()
+    assert found(tmp_path / 'one') == found(tmp_path / 'two')
+
+
 def test_a_live_worker_keeps_its_trial(tmp_path, no_waiting):
     """A look by another one is no death."""
     looked = []

@@ -140,16 +140,18 @@ class Worker:
             # There are heartbeats, see `beating`.
             warnings.simplefilter('ignore')
             trial = self.study.ask()
-        index = trial.user_attrs[INDEX]
-        # On another machine, a worker may have chosen at the same time.
-        before = [t for t in self._trials() if t.number < trial.number]
-        if index in indices(
-            t for t in before if is_settled(t) or counts(t)
-        ) or self.settings.trials <= len(indices(filter(counts, before))):
-            self.study.tell(trial, state=FAIL)
-            return None
-        trial.set_user_attr(WORKER, self.name)
-        return trial, self._architecture(trial, index)
+        # Without a heartbeat, no other machine would ever take it over.
+        with beating(self.study, trial.number, self.storage):
+            index = trial.user_attrs[INDEX]
+            # On another machine, one may have chosen at the same time.
+            before = [t for t in self._trials() if t.number < trial.number]
+            if index in indices(
+                t for t in before if is_settled(t) or counts(t)
+            ) or self.settings.trials <= len(indices(filter(counts, before))):
+                self.study.tell(trial, state=FAIL)
+                return None
+            trial.set_user_attr(WORKER, self.name)
+            return trial, self._architecture(trial, index)
 
     def _bury(self):
         """Tell the trials of dead workers as failed, which are then left."""
