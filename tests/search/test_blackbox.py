@@ -11,11 +11,14 @@ from small_study import SPACE, search_config, train, worker
 
 from mmseg_autodeeplab.arch import AutoDeepLabSpace, DPCSpace
 from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.files import write_atomically
 from mmseg_autodeeplab.search.blackbox import (
     NearBestSampler,
     UniformSampler,
+    read_reranked,
     read_results,
     read_settings,
+    rerank_file,
 )
 from mmseg_autodeeplab.search.blackbox import worker as worker_module
 from mmseg_autodeeplab.search.blackbox.proxy import (
@@ -559,6 +562,23 @@ def test_all_may_change_as_long_as_there_is_no_reward(tmp_path):
     assert found(tmp_path)[0][1] == [60.0]
     with pytest.raises(UserError, match='by another reward'):
         worker(tmp_path, search_config(trials=1))
+
+
+def test_any_name_of_a_folder(tmp_path, no_waiting):
+    """Also one that is a pattern."""
+    for name in ('lr[0.1]', 'a b'):
+        work_dir = tmp_path / name
+        with pytest.raises(Killed):
+            worker(work_dir, failures={1: Killed()}).run()
+        last = worker(work_dir)
+        no_waiting(last)
+        last.run()
+        assert sorted(found(work_dir)) == [0, 1, 2, 3]
+        assert (work_dir / 'study.db').is_file()
+        file = rerank_file(str(work_dir), 3)
+        write_atomically(file, '{"trial": 3, "proxy": 1.0, "value": 2.0}')
+        assert [one.trial for one in read_reranked(str(work_dir))] == [3]
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_files_of_a_trial(tmp_path):

@@ -43,7 +43,8 @@ def run(tmp_path):
 
         values = train(
             Config(dict(a=1)),
-            str(tmp_path / 'stage'),
+            # A pattern, if it is taken for one.
+            str(tmp_path / 'stage[0]'),
             listen,
             command=[sys.executable, str(file)],
         )
@@ -60,7 +61,7 @@ def test_values_are_reported_and_the_last_returned(run, tmp_path):
     values, reported = run(SECOND)
     assert (values, reported[-1]) == (dict(mIoU=3.0), two)
     assert (
-        tmp_path / 'stage' / 'config.py'
+        tmp_path / 'stage[0]' / 'config.py'
     ).read_text() == '# Of a trial.\na = 1\n'
 
 
@@ -108,7 +109,7 @@ def test_what_is_pruned_ends(run, tmp_path):
             report,
         )
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / 'stage' / 'pid').read_text()), 0)
+        os.kill(int((tmp_path / 'stage[0]' / 'pid').read_text()), 0)
 
 
 @pytest.mark.run

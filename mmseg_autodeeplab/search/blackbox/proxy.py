@@ -138,7 +138,8 @@ def reward(values: Mapping, names: Sequence[str]) -> float:
 def _validations(folder):
     """Values by iteration, of all runs that a training took."""
     found = {}
-    for file in sorted(glob.glob(osp.join(folder, '*/vis_data/scalars.json'))):
+    pattern = osp.join(glob.escape(folder), '*/vis_data/scalars.json')
+    for file in sorted(glob.glob(pattern)):
         for line in read_json_lines(file):
             loss = line.get('loss', 0)
             if loss is None or not math.isfinite(loss):

@@ -61,7 +61,8 @@ def write_result(folder: str, **values: Any) -> None:
 def read_results(work_dir: str) -> list[Result]:
     """Read all trials that have ended, those that are complete, best first."""
     results = []
-    for file in glob.glob(osp.join(work_dir, TRIALS_FOLDER, '*', REWARD_FILE)):
+    folder = osp.join(glob.escape(work_dir), TRIALS_FOLDER)
+    for file in glob.glob(osp.join(folder, '*', REWARD_FILE)):
         folder = osp.dirname(file)
         architecture = Architecture.load(osp.join(folder, ARCHITECTURE_FILE))
         results.append(_read(file, Result, folder, architecture))
@@ -101,7 +102,7 @@ class Reranked(NamedTuple):
 def read_reranked(work_dir: str) -> list[Reranked]:
     """Read what was trained for longer, from the best."""
     found = []
-    for file in glob.glob(rerank_file(work_dir, '*')):
+    for file in glob.glob(rerank_file(glob.escape(work_dir), '*')):
         found.append(_read(file, Reranked))
     return sorted(found, key=lambda reranked: -reranked.value)
 

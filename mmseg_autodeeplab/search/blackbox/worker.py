@@ -85,7 +85,7 @@ class Worker:
         host = socket.gethostname()
         self.name = f'{os.getpid()}.{uuid.uuid4().hex[:6]}@{host}'
         with alone(work_dir):
-            self.lock = lock(self._lock_file(self.name))
+            self.lock = lock(osp.join(self.folder, f'{self.name}.lock'))
 
     def run(self) -> None:
         """Work until as many trials as wanted are finished."""
@@ -109,9 +109,6 @@ class Worker:
                     time.sleep(POLL)
         finally:
             os.close(self.lock)
-
-    def _lock_file(self, name):
-        return osp.join(self.folder, f'{name}.lock')
 
     def _trials(self):
         return self.study.get_trials(deepcopy=False)
@@ -158,9 +155,9 @@ class Worker:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             optuna.storages.fail_stale_trials(self.study)
-        pattern = self._lock_file(f'*@{glob.escape(socket.gethostname())}')
+        folder, host = map(glob.escape, (self.folder, socket.gethostname()))
         dead = {}
-        for file in glob.glob(pattern):
+        for file in glob.glob(osp.join(folder, f'*@{host}.lock')):
             descriptor = lock(file, wait=False)
             if descriptor is not None:
                 os.close(descriptor)
