@@ -565,8 +565,8 @@ def test_all_may_change_as_long_as_there_is_no_reward(tmp_path):
 
 
 def test_any_name_of_a_folder(tmp_path, no_waiting):
-    """Also one that is a pattern."""
-    for name in ('lr[0.1]', 'a b'):
+    """Also one that is a pattern, or that a URL would read otherwise."""
+    for name in ('lr[0.1]', 'a%20b', 'a b?c=d', '{x}#'):
         work_dir = tmp_path / name
         with pytest.raises(Killed):
             worker(work_dir, failures={1: Killed()}).run()
@@ -578,7 +578,7 @@ def test_any_name_of_a_folder(tmp_path, no_waiting):
         file = rerank_file(str(work_dir), 3)
         write_atomically(file, '{"trial": 3, "proxy": 1.0, "value": 2.0}')
         assert [one.trial for one in read_reranked(str(work_dir))] == [3]
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_the_files_of_a_trial(tmp_path):

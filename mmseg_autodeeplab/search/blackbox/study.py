@@ -29,7 +29,7 @@ except ImportError as error:
         'a black-box search needs Optuna, which is not installed: '
         'pip install "optuna>=4.9,<6"'
     ) from error
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 SAMPLERS = {'UniformSampler', 'NearBestSampler', 'ControllerSampler'}
@@ -76,7 +76,9 @@ def open_study(
             another study, or the study has rewards by another config.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    url = url or f'sqlite:///{osp.abspath(work_dir)}/study.db'
+    if not url:
+        file = osp.join(osp.abspath(work_dir), 'study.db')
+        url = URL.create('sqlite', database=file).render_as_string()
     with alone(work_dir):
         study, storage = _open(name, settings, work_dir, url)
         _check_identity(study, cfg, settings)
