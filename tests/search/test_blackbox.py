@@ -348,9 +348,6 @@ def test_the_config_of_a_stage():
     assert cfg.model.decode_head.arch == cell.content()
     assert cfg.train_cfg.max_iters == 9
     assert cfg.randomness.seed == 7
-    assert [b['type'] for b in cfg.visualizer.vis_backends] == [
-        'LocalVisBackend'
-    ]
     assert not {'search', 'retrain', 'top'} & {*cfg}
     assert search.train_cfg.max_iters == 1
 

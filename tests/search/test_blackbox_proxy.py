@@ -60,9 +60,34 @@ def test_values_are_reported_and_the_last_returned(run, tmp_path):
     # Another run, from a checkpoint before, does it once more.
     values, reported = run(SECOND)
     assert (values, reported[-1]) == (dict(mIoU=3.0), two)
-    assert (
-        tmp_path / 'stage[0]' / 'config.py'
-    ).read_text() == '# Of a trial.\na = 1\n'
+    file = tmp_path / 'stage[0]' / 'config.py'
+    assert file.read_text().startswith('# Of a trial.\na = 1\n')
+
+
+@pytest.mark.run
+@pytest.mark.parametrize(
+    'given, expected',
+    [
+        (None, ['LocalVisBackend']),
+        (
+            ['TensorboardVisBackend'],
+            ['TensorboardVisBackend', 'LocalVisBackend'],
+        ),
+        (['mmengine.LocalVisBackend'], ['mmengine.LocalVisBackend']),
+    ],
+    ids=str,
+)
+def test_values_are_written_where_they_are_read(tmp_path, given, expected):
+    cfg = Config(dict(visualizer=dict(type='SegLocalVisualizer')))
+    if given:
+        cfg.visualizer.vis_backends = [dict(type=name) for name in given]
+    before = cfg.pretty_text
+    with pytest.raises(TrialFailed, match='without a validation'):
+        train(cfg, str(tmp_path), command=[sys.executable, '-c', ''])
+    trained = Config.fromfile(tmp_path / 'config.py')
+    backends = trained.visualizer.vis_backends
+    assert [backend.type for backend in backends] == expected
+    assert cfg.pretty_text == before
 
 
 @pytest.mark.run

@@ -6,10 +6,12 @@ import os.path as osp
 from collections.abc import Callable, Mapping, Sequence
 
 from mmengine.config import Config
+from mmengine.registry import VISBACKENDS
 from mmengine.runner import find_latest_checkpoint
+from mmengine.visualization import LocalVisBackend
 
 from ...arch import Architecture
-from ...compat.registry import named
+from ...compat.registry import is_a, named
 from ...errors import UserError
 from ...files import write_atomically
 from ..config_text import write_config
@@ -48,12 +50,6 @@ def stage_config(
     cfg.merge_from_dict({k: v for k, v in stage.items() if k not in OF_STAGE})
     place_architecture(cfg.model, architecture)
     cfg.randomness = {'seed': seed, **(cfg.get('randomness') or {})}
-    # Where the values of validations are read.
-    visualizer = cfg.get('visualizer') or dict(type='SegLocalVisualizer')
-    backends = list(visualizer.get('vis_backends') or [])
-    if not any(b['type'] == 'LocalVisBackend' for b in backends):
-        backends.append(dict(type='LocalVisBackend'))
-    cfg.visualizer = dict(visualizer, vis_backends=backends)
     if options := stage.get('cache_features'):
         from .cached_features import cached_config
 
@@ -85,6 +81,13 @@ def train(
             was validated.
     """
     config = osp.join(folder, 'config.py')
+    cfg = Config(cfg.to_dict())
+    # Where the values of validations are read.
+    visualizer = cfg.get('visualizer') or dict(type='SegLocalVisualizer')
+    backends = list(visualizer.get('vis_backends') or [])
+    if not any(is_a(VISBACKENDS, b, LocalVisBackend) for b in backends):
+        backends.append(dict(type='LocalVisBackend'))
+    cfg.visualizer = dict(visualizer, vis_backends=backends)
     # A config may come from a study, as data; its text must not be more.
     write_atomically(config, write_config(cfg, '# Of a trial.'))
     reported: dict[int, dict] = {}
