@@ -1,5 +1,6 @@
 """Workers of a study, with a function in place of the training."""
 
+import itertools
 import json
 import math
 import sqlite3
@@ -282,6 +283,28 @@ def test_no_architecture_twice(space):
         for index in range(10)
     }
     assert len(drawn) == 10
+
+
+@pytest.mark.parametrize('sampler', [UniformSampler(), NearBestSampler()])
+def test_all_were_drawn(monkeypatch, sampler):
+    """As where some have failed, which are then missing."""
+    space, draws = DPCSpace(1), itertools.count()
+    draw = space.random
+
+    def random(seed):
+        assert next(draws) < 50 * space.count(), 'It draws for ever.'
+        return draw(seed)
+
+    monkeypatch.setattr(DPCSpace, 'random', lambda space, seed: random(seed))
+    every = {
+        (('input_0', -1), ('operation_0', operation))
+        for operation in space.operations
+    }
+    last = space.random(7)
+    assert sampler.propose(space, 0, 3, every - {key(space, last)}, []) == last
+    for index in (3, space.count(), space.count() + 1):
+        with pytest.raises(UserError, match='^all 81 architectures of the'):
+            sampler.propose(space, 0, index, every, [])
 
 
 def test_near_the_best():

@@ -1,13 +1,14 @@
 """Who proposes architectures: a function of seeds and of what is stored."""
 
 import itertools
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 from mmseg.registry import TASK_UTILS
 
 from ...arch import Architecture, Space
+from ...errors import UserError
 
 MAX_MUTATIONS = 100  # that were tried before, in a row
 
@@ -85,9 +86,18 @@ def key(space: Space, architecture: Architecture) -> tuple:
 
 
 def first_new(
-    space: Space, draw: Callable[[int], Architecture], taken: Container
+    space: Space, draw: Callable[[int], Architecture], taken: Collection
 ) -> Architecture:
-    """Draw, with 0, 1, 2 ... attempts before, until it is not taken."""
+    """Draw, with 0, 1, 2 ... attempts before, until it is not taken.
+
+    Raises:
+        UserError: All are taken.
+    """
+    if len(taken) >= space.count():
+        raise UserError(
+            f'all {space.count()} architectures of the space were drawn, some '
+            'of which failed: lower search.trials, or search a larger space'
+        )
     attempts = map(draw, itertools.count())
     return next(a for a in attempts if key(space, a) not in taken)
 
