@@ -16,6 +16,11 @@ try:
 except ImportError:  # Of Windows.
     fcntl = None
 
+from .errors import UserError
+
+# Of file systems, most often of networks.
+NO_LOCKS = errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP
+
 
 def write_atomically(file: str, content: Union[str, bytes]) -> None:
     """Write a file aside, flush it, and rename it into place.
@@ -49,8 +54,12 @@ def lock(file: str, wait: bool = True) -> Optional[int]:
     """Lock a file; returns its descriptor, or None where another holds it.
 
     Children that are given the descriptor hold the lock as well.
+
+    Raises:
+        UserError: The file system has no locks.
     """
-    os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
+    folder = os.path.dirname(os.path.abspath(file))
+    os.makedirs(folder, exist_ok=True)
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT)
     try:
         how = 0 if wait else fcntl.LOCK_NB
@@ -58,6 +67,14 @@ def lock(file: str, wait: bool = True) -> Optional[int]:
     except BlockingIOError:
         os.close(descriptor)
         return None
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno not in NO_LOCKS:
+            raise
+        raise UserError(
+            f'the file system of {folder} has no locks ({error.strerror}), '
+            'by which processes share it: put the work directory on another'
+        ) from error
     return descriptor
 
 

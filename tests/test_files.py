@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmseg_autodeeplab.files import check_archive, to_json, write_atomically
+from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.files import (
+    check_archive,
+    lock,
+    to_json,
+    write_atomically,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,6 +73,30 @@ def test_a_full_disk_leaves_the_former_file_alone(tmp_path, full_disk):
     assert str(file) in str(error.value)
     assert list(tmp_path.iterdir()) == [file]
     assert file.read_text() == 'former'
+
+
+@pytest.mark.parametrize('name', ['ENOSYS', 'ENOLCK', 'EOPNOTSUPP'])
+def test_a_file_system_without_locks_is_a_sentence(
+    tmp_path, monkeypatch, name
+):
+    def flock(descriptor, how):
+        number = getattr(errno, name)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr('fcntl.flock', flock)
+    with pytest.raises(UserError, match='has no locks .*: put the work') as e:
+        lock(tmp_path / 'new' / 'lock')
+    assert '\n' not in str(e.value) and str(tmp_path / 'new') in str(e.value)
+
+
+def test_another_error_of_a_lock_stays_what_it_is(tmp_path, monkeypatch):
+    def flock(descriptor, how):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr('fcntl.flock', flock)
+    with pytest.raises(OSError) as error:
+        lock(tmp_path / 'lock')
+    assert error.value.errno == errno.EIO
 
 
 NAN, INF = float('nan'), float('inf')
