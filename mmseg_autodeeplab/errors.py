@@ -7,8 +7,19 @@ class UserError(ValueError):
     """A mistake in a user's config, file or data.
 
     The message is one sentence that says what is wrong, what was found and
-    what to do. ``tools/*.py`` print it alone and exit with status 1.
+    what to do. ``tools/*.py`` print it alone and exit with its status.
     """
+
+    status = 1
+
+
+class Unavailable(UserError):
+    """A place that cannot be used now, for whatever is done there.
+
+    Such as a full disk, or a folder where another process is at work.
+    """
+
+    status = 75  # EX_TEMPFAIL of sysexits.h
 
 
 def one_line(error: BaseException) -> str:

@@ -2,10 +2,11 @@
 
 import errno
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import UserError
+from ..errors import Unavailable, UserError
 
 _GOES_ON = (
     'what was written before is complete, and a training goes on from its '
@@ -50,7 +51,7 @@ _WAYS_OUT = {
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Print a user's mistake as one sentence and exit with status 1.
+    """Print a user's mistake as one sentence, and exit with its status.
 
     A :class:`UserError` is one, what a file system refuses (a missing file, a
     full disk, a broken one), and a worker of a data loader that the system
@@ -59,16 +60,25 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise SystemExit(f'Error: {_sentence(error)}') from None
+        raise _exit(_sentence(error), error.status) from None
     except OSError as error:
         way_out = _way_out(error)
         if way_out is None:
             raise
-        raise SystemExit(f'Error: {_sentence(error)}: {way_out}') from None
+        sentence = f'{_sentence(error)}: {way_out}'
+        raise _exit(sentence, Unavailable.status) from None
     except RuntimeError as error:
         if not _KILLED.match(str(error)):
             raise
         raise SystemExit(f'Error: {_sentence(error)}: {_WORKER}') from None
+
+
+def _exit(sentence, status):
+    """Python prints what a SystemExit has, but with the status 1 alone."""
+    if status == 1:
+        return SystemExit(f'Error: {sentence}')
+    print(f'Error: {sentence}', file=sys.stderr)
+    return SystemExit(status)
 
 
 def _way_out(error):

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..engine import REPLACES
-from ..errors import UserError
+from ..errors import Unavailable, UserError
 from ..search.history import ARCHITECTURE_FILE, HISTORY_FILE
 from .checkpoints import (
     checkpoint_folder,
@@ -48,7 +48,7 @@ def check_work_dir(folder: str) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b'0')
     except OSError as error:
-        raise UserError(
+        raise Unavailable(
             f'nothing can be written to the work dir {folder} '
             f'({error.strerror}): free some space, or give another --work-dir'
         ) from error
@@ -99,7 +99,7 @@ def _lock(folder):
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (PermissionError, BlockingIOError):
         holder = os.read(handle, 200).decode(errors='replace')
-        raise UserError(
+        raise Unavailable(
             f'another training ({holder}) is running in {folder}: wait for '
             f'its end, or give another --work-dir; remove {file} only if that '
             'machine is gone'

@@ -16,7 +16,7 @@ from mmseg.registry import HOOKS
 from torch import nn
 from torch.optim import Optimizer
 
-from ..errors import UserError
+from ..errors import Unavailable
 from ..files import write_atomically
 
 
@@ -96,7 +96,7 @@ class CheckpointRoomHook(Hook):
         )
         free = shutil.disk_usage(runner.work_dir).free
         if free < needed:
-            raise UserError(
+            raise Unavailable(
                 f'The disk of {runner.work_dir} has {free / 1e6:.1f} MB '
                 f'left, but two checkpoints need {needed / 1e6:.1f} MB; '
                 'free some space, or set another --work-dir.'

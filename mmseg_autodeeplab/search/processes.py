@@ -25,6 +25,10 @@ TIMES_FILE = 'processor_time.jsonl'
 class ProcessFailed(Exception):
     """A process ended with an error; the sentence says which."""
 
+    def __init__(self, sentence: str, status: int = 1) -> None:
+        super().__init__(sentence)
+        self.status = status
+
 
 def tool(name: str) -> tuple[str, str]:
     """The command of a tool, before its arguments."""
@@ -75,9 +79,8 @@ def run(
             seconds = _end(process)
         _append(times, seconds=seconds)
     if process.returncode:
-        raise ProcessFailed(
-            _last_words(output.name, begin, process.returncode)
-        )
+        words = _last_words(output.name, begin, process.returncode)
+        raise ProcessFailed(words, process.returncode)
 
 
 def processor_time(folder: str) -> Optional[float]:

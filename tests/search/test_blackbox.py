@@ -11,7 +11,7 @@ import pytest
 from small_study import SPACE, search_config, train, worker
 
 from mmseg_autodeeplab.arch import AutoDeepLabSpace, DPCSpace
-from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.errors import Unavailable, UserError
 from mmseg_autodeeplab.files import write_atomically
 from mmseg_autodeeplab.search.blackbox import (
     NearBestSampler,
@@ -28,6 +28,7 @@ from mmseg_autodeeplab.search.blackbox.proxy import (
     stage_config,
 )
 from mmseg_autodeeplab.search.blackbox.samplers import key
+from mmseg_autodeeplab.search.blackbox.trials import FAIL
 
 SAMPLERS = dict(
     UniformSampler={},
@@ -221,6 +222,34 @@ def test_what_fails_is_told_and_the_search_goes_on(tmp_path):
     # It is not tried again.
     worker(tmp_path, search_config(trials=5)).run()
     assert sorted(found(tmp_path)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_another_worker_has_taken_over_does_not_fail(tmp_path):
+    """As after a pause, in which others missed its signs of life."""
+    attempts = []
+
+    def paused(cfg, folder, report, held):
+        attempts.append(folder)
+        if len(attempts) == 1:
+            one.study.tell(0, state=FAIL)
+            raise TrialFailed('out of memory')
+        return train(cfg, folder, report, held)
+
+    one = worker(tmp_path, search_config(trials=1), paused)
+    one.run()
+    assert one.said[0] == 'trial 0: another worker has taken it over'
+    assert [r.state for r in read_results(str(tmp_path))] == ['complete']
+
+
+def test_a_place_that_cannot_be_used_settles_no_trial(tmp_path):
+    """A full disk, or a training that is still there, tell of no cell."""
+    worker(tmp_path / 'one').run()
+    full = Unavailable('the disk is full')
+    with pytest.raises(Unavailable, match='the disk is full'):
+        worker(tmp_path / 'two', failures={1: full}).run()
+    assert sorted(found(tmp_path / 'two')) == [0]
+    worker(tmp_path / 'two').run()
+    assert found(tmp_path / 'one') == found(tmp_path / 'two')
 
 
 def test_a_search_of_failures_ends(tmp_path):

@@ -1,13 +1,15 @@
 """A training in a process of its own, by scripts in place of the tool."""
 
+import fcntl
 import os
 import subprocess
 import sys
 
 import pytest
+import tiny_config
 from mmengine.config import Config
 
-from mmseg_autodeeplab.errors import UserError
+from mmseg_autodeeplab.errors import Unavailable, UserError
 from mmseg_autodeeplab.search.blackbox.proxy import TrialFailed, train
 
 # What MMEngine logs.
@@ -118,6 +120,16 @@ def test_what_fails_is_one_sentence(run, script, sentence):
     with pytest.raises(TrialFailed) as error:
         run(script)
     assert str(error.value) == sentence
+
+
+@pytest.mark.run
+def test_a_training_beside_another_is_no_failure_of_the_trial(tmp_path):
+    """By the tool: a worker that was paused may come back to its training."""
+    cfg = Config.fromfile(tiny_config.write_config(tmp_path))
+    with open(tmp_path / '.lock', 'w') as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        with pytest.raises(Unavailable, match='^another training .* is runni'):
+            train(cfg, str(tmp_path))
 
 
 @pytest.mark.run

@@ -28,6 +28,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
+from mmseg_autodeeplab.errors import Unavailable
 from mmseg_autodeeplab.search.config_text import read_config
 from mmseg_autodeeplab.search.history import append_record
 
@@ -205,10 +206,14 @@ def outcome(tool, *args):
     spec.loader.exec_module(module)
     sys.argv = [path.name, *map(str, args)]
     signal.alarm(SECONDS)
+    printed = io.StringIO()
     try:
-        module.main()
+        with contextlib.redirect_stderr(printed):
+            module.main()
     except SystemExit as end:
         sentence = str(end.code)
+        if end.code == Unavailable.status:  # Then it is printed before.
+            *_, sentence = printed.getvalue().splitlines()
         if sentence.startswith('Error: ') and '\n' not in sentence:
             return 'one sentence', sentence
         return 'traceback', sentence

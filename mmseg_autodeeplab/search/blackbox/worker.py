@@ -229,16 +229,9 @@ class Worker:
             study=self.study.study_name, trial=index
         )
         begin = time.time()
-        state, failure = COMPLETE, None
         architecture.dump(osp.join(folder, ARCHITECTURE_FILE))
         try:
-            with beating(self.study, trial.number, self.storage):
-                self._train_stages(trial, architecture, folder)
-        except optuna.TrialPruned:
-            state = PRUNED
-        except proxy.TrialFailed as error:
-            state, failure = FAIL, error
-            trial.set_user_attr(FAILURE, str(error))
+            state, failure = self._attempt(trial, architecture, folder)
         except optuna.exceptions.UpdateFinishedTrialError:
             self.tell(f'trial {index}: another worker has taken it over')
             return None
@@ -265,6 +258,18 @@ class Worker:
         )
         self.tell(f'trial {index} {words[state]}: {said} | {self._progress()}')
         return failure
+
+    def _attempt(self, trial, architecture, folder):
+        """Train all stages of a trial; returns its state, why it failed."""
+        try:
+            with beating(self.study, trial.number, self.storage):
+                self._train_stages(trial, architecture, folder)
+        except optuna.TrialPruned:
+            return PRUNED, None
+        except proxy.TrialFailed as error:
+            trial.set_user_attr(FAILURE, str(error))
+            return FAIL, error
+        return COMPLETE, None
 
     def _train_stages(self, trial, architecture, folder):
         if (twin := trial.user_attrs.get(TWIN)) is not None:
