@@ -8,7 +8,6 @@ import argparse
 import itertools
 import os.path as osp
 import shlex
-from concurrent.futures import ThreadPoolExecutor
 
 from mmengine.registry import init_default_scope
 from prettytable import PrettyTable
@@ -25,6 +24,7 @@ from mmseg_autodeeplab.search.blackbox import (
     read_results,
     rerank_file,
 )
+from mmseg_autodeeplab.search.processes import side_by_side
 
 
 def parse_args():
@@ -41,7 +41,10 @@ def parse_args():
         help='numbers of other trials, to see how right the proxy is',
     )
     parser.add_argument(
-        '--jobs', type=int, default=1, help='how many at the same time'
+        '--jobs',
+        type=int,
+        default=1,
+        help='how many at the same time; several GPUs are dealt out to them',
     )
     parser.add_argument(
         '--config',
@@ -99,7 +102,7 @@ def main():
     names = search.search.get('reward', 'mIoU')
     names = [names] if isinstance(names, str) else names
     chosen = choose(args)
-    with ThreadPoolExecutor(args.jobs) as pool:
+    with side_by_side(args.jobs) as pool:
         given = map(itertools.repeat, (search, names, args.work_dir))
         for sentence in pool.map(train, chosen, *given):
             print(sentence, flush=True)

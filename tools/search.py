@@ -4,19 +4,18 @@ The same command, on any machine that reaches the storage, is another worker.
 """
 
 import argparse
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import torch
 from mmengine.registry import init_default_scope
 
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import write_atomically
 from mmseg_autodeeplab.search.blackbox import CONFIG_FILE, read_settings
+from mmseg_autodeeplab.search.processes import end_with_parent, environments
 from mmseg_autodeeplab.search.results import search_hook_config
 
 
@@ -82,24 +81,15 @@ def load(args):
 
 def start_workers(number):
     """Be the parent of as many workers, each the command for one."""
-    from mmseg_autodeeplab.search.processes import end_with_parent
-
-    gpus = os.environ.get('CUDA_VISIBLE_DEVICES', '')
-    gpus = gpus.split(',') if gpus else range(torch.cuda.device_count())
     workers = [
         subprocess.Popen(
             [sys.executable, *sys.argv, '--workers', '1'],
-            env=dict(
-                os.environ,
-                **{'CUDA_VISIBLE_DEVICES': str(gpus[i % len(gpus)])}
-                if gpus
-                else {},
-            ),
+            env=environment,
             # Signals come from here.
             start_new_session=True,
             preexec_fn=end_with_parent(),
         )
-        for i in range(number)
+        for environment in environments(number)
     ]
 
     def pass_on(number, frame):

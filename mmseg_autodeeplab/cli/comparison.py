@@ -6,7 +6,6 @@ import json
 import os.path as osp
 import shlex
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from glob import escape, glob
 
 import numpy as np
@@ -24,7 +23,13 @@ from ..search.comparison import compare
 from ..search.config_text import write_config
 from ..search.gradient import evaluate
 from ..search.history import is_number
-from ..search.processes import ProcessFailed, processor_time, run, tool
+from ..search.processes import (
+    ProcessFailed,
+    processor_time,
+    run,
+    side_by_side,
+    tool,
+)
 from ..visualization.comparison import PARTS
 from .checkpoints import resume_latest
 from .supernet import open_supernet
@@ -89,7 +94,7 @@ class Comparison:
 
     def do_all(self, work, tasks):
         """Do parts of the work side by side, all of them if one fails."""
-        with ThreadPoolExecutor(self.args.jobs) as pool:
+        with side_by_side(self.args.jobs) as pool:
             try:
                 given = itertools.repeat(work), *zip(*tasks)
                 found = list(pool.map(self.failure_of, *given))

@@ -8,9 +8,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Optional
+
+import torch
 
 from ..files import to_json
 from .history import read_json_lines
@@ -28,6 +32,31 @@ class ProcessFailed(Exception):
     def __init__(self, sentence: str, status: int = 1) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+_dealt = threading.local()  # To a thread: an environment.
+
+
+def environments(number: int) -> list[dict]:
+    """Those of processes side by side, each of which sees one of the GPUs."""
+    gpus = os.environ.get('CUDA_VISIBLE_DEVICES')
+    gpus = gpus.split(',') if gpus else range(torch.cuda.device_count())
+    return [
+        dict(os.environ, CUDA_VISIBLE_DEVICES=str(gpus[i % len(gpus)]))
+        if gpus
+        else dict(os.environ)
+        for i in range(number)
+    ]
+
+
+def side_by_side(number: int) -> ThreadPoolExecutor:
+    """Threads that :func:`run` processes, among which the GPUs are dealt."""
+    left = environments(number)
+
+    def begin():
+        _dealt.environment = left.pop()
+
+    return ThreadPoolExecutor(number, initializer=begin)
 
 
 def tool(name: str) -> tuple[str, str]:
@@ -67,6 +96,7 @@ def run(
             # Ctrl-C is for the parent, which decides.
             start_new_session=True,
             pass_fds=held,
+            env=getattr(_dealt, 'environment', None),
             preexec_fn=end_with_parent(),
         )
     seconds = None

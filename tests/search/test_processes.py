@@ -2,13 +2,16 @@
 
 import os
 import sys
+import threading
 
 import pytest
 
 from mmseg_autodeeplab.search.processes import (
     ProcessFailed,
+    environments,
     processor_time,
     run,
+    side_by_side,
 )
 
 BUSY = """
@@ -72,6 +75,40 @@ def test_what_ends_by_itself_while_it_is_watched(tmp_path):
     with pytest.raises(Enough):
         run(python(script), str(tmp_path), watch)
     assert processor_time(str(tmp_path)) > 0
+
+
+@pytest.mark.run
+def test_gpus_are_dealt_to_what_runs_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,7')
+    barrier = threading.Barrier(2, timeout=60)
+    show = 'import os; print(os.environ["CUDA_VISIBLE_DEVICES"])'
+
+    def work(name):
+        barrier.wait()  # So that both threads are there.
+        run(python(show), str(tmp_path / name))
+        return (tmp_path / name / 'output.txt').read_text()
+
+    with side_by_side(2) as pool:
+        assert sorted(pool.map(work, 'abcd')) == ['4\n', '4\n', '7\n', '7\n']
+
+
+@pytest.mark.parametrize(
+    'visible, found, expected',
+    [
+        ('4,7', 9, ['4', '7', '4']),
+        ('', 2, ['0', '1', '0']),
+        (None, 2, ['0', '1', '0']),
+        ('', 0, ['', '', '']),
+        (None, 0, [None, None, None]),
+    ],
+)
+def test_which_gpus_are_dealt(monkeypatch, visible, found, expected):
+    monkeypatch.setattr('torch.cuda.device_count', lambda: found)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    if visible is not None:
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
+    dealt = [one.get('CUDA_VISIBLE_DEVICES') for one in environments(3)]
+    assert dealt == expected
 
 
 def test_a_run_without_an_end_is_not_known(tmp_path):

@@ -42,7 +42,10 @@ def parse_args():
         help='of each network, with seeds from 0 on; their mean counts',
     )
     parser.add_argument(
-        '--jobs', type=int, default=1, help='how many at the same time'
+        '--jobs',
+        type=int,
+        default=1,
+        help='how many at the same time; several GPUs are dealt out to them',
     )
     parser.add_argument(
         '--within',
