@@ -641,6 +641,7 @@ def test_the_files_of_a_trial(tmp_path):
         'failure',
         'ended',
         'seconds',
+        'value',
     }
     architecture = json.loads((folder / 'architecture.json').read_text())
     assert architecture['provenance']['trial'] == 0
@@ -658,6 +659,7 @@ def test_the_files_of_a_trial(tmp_path):
         RESULT.replace('[50.0]', '["x"]'),
         RESULT.replace('[50.0]', 'null'),
         RESULT.replace('"index"', '"other"'),
+        RESULT.replace('}', ', "value": "x"}'),
     ],
 )
 def test_a_damaged_result_is_a_sentence(tmp_path, text):

@@ -48,6 +48,34 @@ def test_equal_trials(run_tool, studies, tmp_path, capsys):
     assert b'trial' in stem.with_suffix('.svg').read_bytes()
 
 
+def test_what_was_stopped_early_counts_by_its_last_value(
+    run_tool, studies, tmp_path, capsys
+):
+    """Or a search that stops its bad trials would seem to have none."""
+    pruner = dict(type='ThresholdPruner', lower=22)
+    stopped = study(
+        tmp_path / 'stopped',
+        [30.0, 20.0, 10.0, 40.0],
+        pruner=pruner,
+        stages=[{}, {}],
+    )
+    stem = tmp_path / 'out'
+    run_tool(TOOL, stopped, studies[1], '--out', stem)
+    found = json.loads(stem.with_suffix('.json').read_text())['stopped']
+    assert found['rewards'] == [[0, 30.0], [1, 20.0], [2, 10.0], [3, 40.0]]
+    assert found['mean'] == 25
+    # Earlier versions did not write it.
+    file = stopped / 'trials' / '0002' / 'reward.json'
+    values = json.loads(file.read_text())
+    del values['value']
+    file.write_text(json.dumps(values))
+    capsys.readouterr()
+    run_tool(TOOL, stopped, studies[1], '--out', stem)
+    found = json.loads(stem.with_suffix('.json').read_text())['stopped']
+    assert found['rewards'] == [[0, 30.0], [1, 20.0], [3, 40.0]]
+    assert f'Left out of {stopped}: 1 trials that' in capsys.readouterr().out
+
+
 def test_the_last_study_is_what_counts_as_zero():
     points = {
         'a': np.array([[0, 1.0], [1, 3.0]]),

@@ -44,12 +44,18 @@ def parse_args():
 
 
 def finished(work_dir: str) -> np.ndarray:
-    """Indices and last rewards of the trials with one, (n, 2), in order."""
-    rows = sorted(
-        (result.index, result.rewards[-1])
-        for result in read_results(work_dir)
-        if result.rewards and result.failure is None
-    )
+    """Indices and last values of the finished trials, (n, 2), in order."""
+    results = [r for r in read_results(work_dir) if r.failure is None]
+    values = {
+        r.index: r.rewards[-1] if r.value is None and r.rewards else r.value
+        for r in results
+    }
+    rows = sorted((i, v) for i, v in values.items() if v is not None)
+    if left_out := len(values) - len(rows):
+        print(
+            f'Left out of {work_dir}: {left_out} trials that were stopped '
+            'early by a version that did not write at which value.'
+        )
     if len(rows) < 2:
         raise UserError(
             f'{work_dir} has {len(rows)} trials with a reward, but a '

@@ -30,11 +30,15 @@ class Result(NamedTuple):
     failure: Optional[str]  # a sentence
     ended: str  # date and time
     seconds: float  # that the last attempt took
+    # The last one; of a pruned trial, which earlier versions leave open, that
+    # at which it was stopped.
+    value: Optional[float] = None
 
     @property
     def numbers(self) -> list:
         """All that has to be one."""
-        return [self.index, self.number, self.seconds, *self.rewards]
+        known = [] if self.value is None else [self.value]
+        return [self.index, self.number, self.seconds, *self.rewards, *known]
 
     @property
     def rank(self) -> tuple:

@@ -236,6 +236,10 @@ class Worker:
             self.tell(f'trial {index}: another worker has taken it over')
             return None
         rewards = trial.user_attrs.get(REWARDS, [])
+        value = rewards[-1] if state == COMPLETE else None
+        if state == PRUNED:
+            stopped = self._trials()[trial.number]
+            value = stopped.intermediate_values[stopped.last_step]
         words = {COMPLETE: 'complete', PRUNED: 'pruned', FAIL: 'failed'}
         write_result(
             folder,
@@ -246,10 +250,11 @@ class Worker:
             failure=failure and str(failure),
             ended=datetime.datetime.now().isoformat(timespec='seconds'),
             seconds=round(time.time() - begin, 1),
+            value=value,
         )
         self.study.tell(
             trial,
-            rewards[-1] if state == COMPLETE else None,
+            value if state == COMPLETE else None,  # Or Optuna takes the last.
             state=state,
             skip_if_finished=True,
         )
