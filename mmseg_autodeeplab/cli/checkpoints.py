@@ -19,6 +19,10 @@ from .configs import read_config
 
 # What every search has.
 KEYS = ('model.backbone', 'model.decode_head', 'train_dataloader.dataset')
+TRUSTED = (
+    'give the config that the search was started with by --config, if you '
+    'trust it'
+)
 # What every message hub has.
 MESSAGE_HUB = {'log_scalars', 'runtime_info', 'resumed_keys'}
 
@@ -221,10 +225,7 @@ def read_architecture(
             _check_search(search, 'its config')
             config_text.check_names(search, 'its config')
     except UserError as error:
-        raise UserError(
-            f'{file}: {error}; give the config that the search was started '
-            'with by --config, if you trust it'
-        ) from error
+        raise UserError(f'{file}: {error}; {TRUSTED}') from error
     try:
         score = score or search_score(search)
         architecture = decode(alphas, betas, score)
@@ -258,10 +259,13 @@ def read_study(
     if config:
         return found, read_config(config)
     file = str(Path(work_dir, CONFIG_FILE))
-    search = config_text.read_config_file(file)
-    # Samplers of Optuna are in no registry, and none is built here.
-    used = {k: v for k, v in search.items() if k != 'search'}
-    config_text.check_names(Config(used), file)
+    try:
+        search = config_text.read_config_file(file)
+        # Samplers of Optuna are in no registry, and none is built here.
+        used = {k: v for k, v in search.items() if k != 'search'}
+        config_text.check_names(Config(used), file)
+    except UserError as error:
+        raise UserError(f'{error}; {TRUSTED}') from error
     return found, search
 
 

@@ -17,6 +17,7 @@ from ..search.blackbox import (
     read_results,
 )
 from ..search.blackbox.bounds import crop_size, network_size
+from ..search.config_text import check_names
 from .report import chart, fill_page, inline, rows, wide
 from .saving import drawings_of, render
 
@@ -88,6 +89,7 @@ def _trial(result: Result, search: Config) -> str:
 def _size(result, search):
     """Of the network of the proxy, which the config says."""
     try:
+        check_names(Config(dict(model=search.model)), 'the config')
         with known_types_only():
             size = network_size(search.model, result.architecture)
         at = ' × '.join(map(str, crop_size(search.model)))

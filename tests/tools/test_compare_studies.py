@@ -76,6 +76,24 @@ def test_what_was_stopped_early_counts_by_its_last_value(
     assert f'Left out of {stopped}: 1 trials that' in capsys.readouterr().out
 
 
+def test_a_search_with_imports_of_the_users_own(
+    run_tool, failure, studies, tmp_path
+):
+    """Its config is read as data; only what builds of it has to know all."""
+    file = studies[1] / 'search_config.py'
+    with open(file, 'a') as f:
+        f.write("custom_imports = dict(imports=['my_heads'])\n")
+    run_tool(TOOL, *studies, '--out', tmp_path / 'out')
+    assert (tmp_path / 'out.md').is_file()
+    run_tool('analysis_tools/search_report', studies[1])
+    assert (studies[1] / 'search_report.html').is_file()
+    for tool in ('decode', 'rerank'):
+        text = failure(tool, studies[1])
+        assert (
+            "'my_heads'" in text and 'search was started with by --co' in text
+        )
+
+
 def test_the_last_study_is_what_counts_as_zero():
     points = {
         'a': np.array([[0, 1.0], [1, 3.0]]),

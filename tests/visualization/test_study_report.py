@@ -1,5 +1,6 @@
 """The report of a black-box search."""
 
+import pickle
 import re
 
 import numpy as np
@@ -78,6 +79,29 @@ def test_text_of_a_config_is_escaped(study):
     cfg = search_config(reward='<script>x</script>')
     page = render_study(str(study), cfg)
     assert '<script>' not in page and '&lt;script&gt;' in page
+
+
+class Deadly:
+    """Its pickle leaves a file behind where it is read."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), 'w')
+
+
+def test_nothing_that_a_config_names_is_run(study):
+    """MMSegmentation would read the weights of classes from a pickle."""
+    weights, hacked = study / 'weights.pkl', study / 'hacked'
+    weights.write_bytes(pickle.dumps(Deadly(hacked)))
+    cfg = search_config()
+    cfg.model.decode_head.loss_decode = dict(
+        type='CrossEntropyLoss', class_weight=str(weights)
+    )
+    page = render_study(str(study), cfg)
+    assert 'unknown, by this config (UserError: ' in page
+    assert not hacked.exists()
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import numpy as np
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.errors import UserError
 from mmseg_autodeeplab.files import to_json, write_atomically
-from mmseg_autodeeplab.search.blackbox import read_results
+from mmseg_autodeeplab.search.blackbox import CONFIG_FILE, read_results
 from mmseg_autodeeplab.search.comparison import compare_studies
+from mmseg_autodeeplab.search.config_text import read_config_file
 from mmseg_autodeeplab.visualization import render
 from mmseg_autodeeplab.visualization.studies import (
     draw_rewards,
@@ -76,10 +77,10 @@ def main():
             f'the work directories are {", ".join(args.work_dirs)}, but their '
             'last parts name the studies: give folders with other names'
         )
-    _, search = cli.read_study(args.work_dirs[-1])
+    studies = dict(zip(names, map(finished, args.work_dirs)))
+    search = read_config_file(osp.join(args.work_dirs[-1], CONFIG_FILE))
     reward = search.search.get('reward', 'mIoU')
     reward = reward if isinstance(reward, str) else ', '.join(reward)
-    studies = dict(zip(names, map(finished, args.work_dirs)))
     # With equal trials.
     count = min(map(len, studies.values()))
     studies = {name: points[:count] for name, points in studies.items()}

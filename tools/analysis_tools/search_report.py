@@ -14,6 +14,7 @@ from mmengine.registry import init_default_scope
 from mmseg_autodeeplab import cli
 from mmseg_autodeeplab.files import write_atomically
 from mmseg_autodeeplab.search.blackbox import CONFIG_FILE
+from mmseg_autodeeplab.search.config_text import read_config_file
 from mmseg_autodeeplab.search.results import read_search
 from mmseg_autodeeplab.visualization.report import render_report
 from mmseg_autodeeplab.visualization.study_report import render_study
@@ -35,10 +36,10 @@ def parse_args():
 def main():
     args = parse_args()
     file = args.out or osp.join(args.work_dir, 'search_report.html')
-    if osp.exists(osp.join(args.work_dir, CONFIG_FILE)):
+    config = osp.join(args.work_dir, CONFIG_FILE)
+    if osp.exists(config):
         init_default_scope('mmseg')
-        _, search = cli.read_study(args.work_dir)
-        page = render_study(args.work_dir, search)
+        page = render_study(args.work_dir, read_config_file(config))
     else:
         page = render_report(read_search(args.work_dir))
     # Data may hold what no file can, such as half a character.
