@@ -14,12 +14,15 @@ class UserError(ValueError):
 
 
 class Unavailable(UserError):
-    """A place that cannot be used now, for whatever is done there.
+    """A place that cannot be used, such as a full disk, for whatever it is."""
 
-    Such as a full disk, or a folder where another process is at work.
-    """
+    status = 74  # EX_IOERR of sysexits.h
 
-    status = 75  # EX_TEMPFAIL of sysexits.h
+
+class Occupied(Unavailable):
+    """A place where another process is at work, so that waiting may do."""
+
+    status = 75  # EX_TEMPFAIL
 
 
 def one_line(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from mmseg.visualization import SegLocalVisualizer
 from search_files import CONFIG_NAME, parameters, write_run
 from two_ranks import TwoRanks
 
-from mmseg_autodeeplab.errors import Unavailable
+from mmseg_autodeeplab.errors import Occupied, Unavailable
 from mmseg_autodeeplab.search.history import append_record
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
@@ -142,7 +142,7 @@ def failure(run_tool):
             run_tool(name, *args)
         # Python prints a string to stderr, and exits with status 1.
         sentence = error.value.code
-        if sentence == Unavailable.status:
+        if sentence in (Unavailable.status, Occupied.status):
             *_, sentence = printed.getvalue().splitlines()
         assert isinstance(sentence, str)
         assert '\n' not in sentence

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..engine import REPLACES
-from ..errors import Unavailable, UserError
+from ..errors import Occupied, Unavailable, UserError
 from ..search.history import ARCHITECTURE_FILE, HISTORY_FILE
 from .checkpoints import (
     checkpoint_folder,
@@ -99,7 +99,7 @@ def _lock(folder):
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (PermissionError, BlockingIOError):
         holder = os.read(handle, 200).decode(errors='replace')
-        raise Unavailable(
+        raise Occupied(
             f'another training ({holder}) is running in {folder}: wait for '
             f'its end, or give another --work-dir; remove {file} only if that '
             'machine is gone'

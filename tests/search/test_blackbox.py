@@ -11,7 +11,7 @@ import pytest
 from small_study import SPACE, search_config, train, worker
 
 from mmseg_autodeeplab.arch import AutoDeepLabSpace, DPCSpace
-from mmseg_autodeeplab.errors import Unavailable, UserError
+from mmseg_autodeeplab.errors import Occupied, Unavailable, UserError
 from mmseg_autodeeplab.files import write_atomically
 from mmseg_autodeeplab.search.blackbox import (
     NearBestSampler,
@@ -239,6 +239,36 @@ def test_what_another_worker_has_taken_over_does_not_fail(tmp_path):
     one.run()
     assert one.said[0] == 'trial 0: another worker has taken it over'
     assert [r.state for r in read_results(str(tmp_path))] == ['complete']
+
+
+def test_a_training_that_is_still_there_is_waited_for(tmp_path, monkeypatch):
+    """Of a worker that was paused: the trial is not told as failed."""
+    worker(tmp_path / 'one').run()
+    busy = [Occupied('another training is running')] * 3
+    monkeypatch.setattr(worker_module.time, 'sleep', lambda s: busy.pop())
+
+    def beside(cfg, folder, report, held):
+        if folder.split('/')[-2] == '0001' and busy:
+            raise busy[0]
+        return train(cfg, folder, report, held)
+
+    one = worker(tmp_path / 'two', train=beside)
+    one.run()
+    assert found(tmp_path / 'one') == found(tmp_path / 'two')
+    assert one.said[1:4] == ['trial 1 waits: another training is running'] * 3
+    assert len(one.study.trials) == 4
+
+
+def test_who_is_asked_to_stop_waits_for_nobody(tmp_path):
+    def beside(cfg, folder, report, held):
+        one.stopping = True
+        raise Occupied('another training is running')
+
+    one = worker(tmp_path, train=beside)
+    with pytest.raises(Occupied):
+        one.run()
+    worker(tmp_path, search_config(trials=1)).run()
+    assert sorted(found(tmp_path)) == [0]
 
 
 def test_a_place_that_cannot_be_used_settles_no_trial(tmp_path):

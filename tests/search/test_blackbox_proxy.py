@@ -9,7 +9,7 @@ import pytest
 import tiny_config
 from mmengine.config import Config
 
-from mmseg_autodeeplab.errors import Unavailable, UserError
+from mmseg_autodeeplab.errors import Occupied, Unavailable, UserError
 from mmseg_autodeeplab.search.blackbox.proxy import TrialFailed, train
 
 # What MMEngine logs.
@@ -123,12 +123,19 @@ def test_what_fails_is_one_sentence(run, script, sentence):
 
 
 @pytest.mark.run
+def test_a_full_disk_is_no_failure_of_the_trial(run):
+    script = f"print('Error: it is full'); sys.exit({Unavailable.status})"
+    with pytest.raises(Unavailable, match='^it is full$'):
+        run(script)
+
+
+@pytest.mark.run
 def test_a_training_beside_another_is_no_failure_of_the_trial(tmp_path):
     """By the tool: a worker that was paused may come back to its training."""
     cfg = Config.fromfile(tiny_config.write_config(tmp_path))
     with open(tmp_path / '.lock', 'w') as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
-        with pytest.raises(Unavailable, match='^another training .* is runni'):
+        with pytest.raises(Occupied, match='^another training .* is running'):
             train(cfg, str(tmp_path))
 
 

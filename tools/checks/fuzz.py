@@ -28,7 +28,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from mmseg_autodeeplab.errors import Unavailable
+from mmseg_autodeeplab.errors import Occupied, Unavailable
 from mmseg_autodeeplab.search.config_text import read_config
 from mmseg_autodeeplab.search.history import append_record
 
@@ -212,7 +212,8 @@ def outcome(tool, *args):
             module.main()
     except SystemExit as end:
         sentence = str(end.code)
-        if end.code == Unavailable.status:  # Then it is printed before.
+        # With these, it is printed before.
+        if end.code in (Unavailable.status, Occupied.status):
             *_, sentence = printed.getvalue().splitlines()
         if sentence.startswith('Error: ') and '\n' not in sentence:
             return 'one sentence', sentence

@@ -12,7 +12,7 @@ from mmengine.visualization import LocalVisBackend
 
 from ...arch import Architecture
 from ...compat.registry import is_a, named
-from ...errors import Unavailable, UserError
+from ...errors import Occupied, Unavailable, UserError
 from ...files import write_atomically
 from ..config_text import write_config
 from ..history import read_json_lines
@@ -80,6 +80,7 @@ def train(
         TrialFailed: The training failed, its loss was no number, or nothing
             was validated.
         Unavailable: The folder or the disk refused it, as it would any other.
+        Occupied: Another training is at work in the folder.
     """
     config = osp.join(folder, 'config.py')
     cfg = Config(cfg.to_dict())
@@ -103,8 +104,9 @@ def train(
     try:
         run([*command, *options], folder, watch, held)
     except ProcessFailed as error:
-        if error.status == Unavailable.status:
-            raise Unavailable(str(error)) from None
+        for kind in (Unavailable, Occupied):
+            if error.status == kind.status:
+                raise kind(str(error)) from None
         raise TrialFailed(str(error)) from None
     if not reported:
         raise TrialFailed('the training ended without a validation')

@@ -14,7 +14,7 @@ from typing import Optional
 
 from mmengine.config import Config
 
-from ...errors import UserError
+from ...errors import Occupied, UserError
 from ...files import lock, to_json
 from ..history import ARCHITECTURE_FILE
 from . import proxy
@@ -44,6 +44,7 @@ from .trials import (
 )
 
 POLL = 2.0  # seconds between two looks at what others do
+WAIT = 60.0  # seconds until a folder where another training is is tried again
 STAGE_STEPS = 10**8  # more than a stage has: its first one for a pruner
 
 
@@ -305,10 +306,21 @@ class Worker:
                     if trial.should_prune():
                         raise optuna.TrialPruned
 
-            values = self.train(cfg, stage_folder, report, held=[self.lock])
+            values = self._train(trial, cfg, stage_folder, report)
             value = factor * proxy.reward(values, settings.reward)
             rewards = [*rewards, value]
             trial.set_user_attr(REWARDS, rewards)
+
+    def _train(self, trial, cfg, folder, report):
+        """Train, behind a lost worker's training that may still be there."""
+        while True:
+            try:
+                return self.train(cfg, folder, report, held=[self.lock])
+            except Occupied as error:
+                if self.stopping:
+                    raise
+                self.tell(f'trial {trial.user_attrs[INDEX]} waits: {error}')
+                time.sleep(WAIT)
 
     def _is_among_best(self, trial, rewards, stage):
         """Whether its last reward is in the best share of all at its stage."""
