@@ -613,7 +613,8 @@ def test_the_sentence_has_both_values(tmp_path):
 
 def test_what_rewards_do_not_depend_on_may_change(tmp_path):
     cfg = search_config(trials=1, stages=[{}])
-    cfg.merge_from_dict(dict(val_dataloader=dict(num_workers=1)))
+    data = dict(type='ADE20KDataset', data_root='/here')
+    cfg.merge_from_dict(dict(val_dataloader=dict(dataset=data)))
     worker(tmp_path, cfg).run()
     cfg = search_config(
         trials=2,
@@ -623,7 +624,9 @@ def test_what_rewards_do_not_depend_on_may_change(tmp_path):
     )
     cfg.merge_from_dict(
         dict(
-            val_dataloader=dict(num_workers=3, persistent_workers=True),
+            val_dataloader=dict(
+                dataset=dict(data, data_root='/there'), num_workers=3
+            ),
             default_hooks=dict(logger=dict(interval=1)),
             retrain=dict(train_cfg=dict(max_iters=9)),
             work_dir='elsewhere',

@@ -54,7 +54,13 @@ OF_CONFIG = (
     'load_from',
     'randomness',
 )
-OF_LOADER = ('num_workers', 'persistent_workers', 'prefetch_factor')
+# As each machine has them.
+OF_MACHINE = (
+    'data_root',
+    'num_workers',
+    'persistent_workers',
+    'prefetch_factor',
+)
 
 
 def alone(work_dir: str) -> AbstractContextManager:
@@ -207,7 +213,7 @@ def _changes(name, found, given):
     """Name and both values of all that differs."""
     if isinstance(found, dict) and isinstance(given, dict):
         for key in {**found, **given}:
-            if key not in OF_LOADER:
+            if key not in OF_MACHINE:
                 pair = found.get(key), given.get(key)
                 yield from _changes(f'{name}.{key}', *pair)
     elif found != given:
