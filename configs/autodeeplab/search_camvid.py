@@ -22,9 +22,3 @@ model = dict(
     ),
 )
 train_dataloader = dict(sampler=dict(type='SplitInfiniteSampler'))
-
-custom_hooks = [
-    # Stride 4 at the end, for thin things.
-    dict(_base_.custom_hooks[0], score='inflow:4'),
-    _base_.custom_hooks[1],
-]
