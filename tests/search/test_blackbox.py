@@ -578,7 +578,7 @@ def test_a_study_of_an_earlier_version_goes_on(tmp_path):
         (dict(search=dict(reward='aAcc')), 'reward'),
         (dict(search=dict(limit=dict(parameters=1e9))), 'limit.parameters'),
         (dict(search=dict(penalty=dict(parameters=9))), 'penalty.parameters'),
-        (dict(search=dict(stages=[dict(top=0.5)])), 'stages'),
+        (dict(search=dict(stages=[dict(top=0.5)])), 'stages.0.top'),
         (dict(search=dict(seed=1)), 'seed'),
         (
             dict(model=dict(backbone=dict(depth=50)), train_cfg=dict(a=1)),
@@ -613,8 +613,9 @@ def test_the_sentence_has_both_values(tmp_path):
 
 def test_what_rewards_do_not_depend_on_may_change(tmp_path):
     cfg = search_config(trials=1, stages=[{}])
-    data = dict(type='ADE20KDataset', data_root='/here')
-    cfg.merge_from_dict(dict(val_dataloader=dict(dataset=data)))
+    data = [dict(type='ADE20KDataset', data_root='/here')]
+    both = dict(type='ConcatDataset', datasets=data)
+    cfg.merge_from_dict(dict(val_dataloader=dict(dataset=both)))
     worker(tmp_path, cfg).run()
     cfg = search_config(
         trials=2,
@@ -625,7 +626,10 @@ def test_what_rewards_do_not_depend_on_may_change(tmp_path):
     cfg.merge_from_dict(
         dict(
             val_dataloader=dict(
-                dataset=dict(data, data_root='/there'), num_workers=3
+                dataset=dict(
+                    both, datasets=[dict(data[0], data_root='/there')]
+                ),
+                num_workers=3,
             ),
             default_hooks=dict(logger=dict(interval=1)),
             retrain=dict(train_cfg=dict(max_iters=9)),

@@ -121,7 +121,6 @@ def _open(name, settings, work_dir, url):
                 f'({one_line(error.__cause__ or error)}): check that it can '
                 'be reached from here, or give another --storage'
             ) from error
-    return None
 
 
 def _check_folder(name, storage, work_dir):
@@ -210,12 +209,18 @@ def _check_identity(study, cfg, settings):
 
 
 def _changes(name, found, given):
-    """Name and both values of all that differs."""
-    if isinstance(found, dict) and isinstance(given, dict):
-        for key in {**found, **given}:
+    """Name and both values of all that differs, in lists of dicts, too."""
+    pair = [
+        dict(enumerate(value))
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+        else value
+        for value in (found, given)
+    ]
+    if all(isinstance(value, dict) for value in pair):
+        for key in {**pair[0], **pair[1]}:
             if key not in OF_MACHINE:
-                pair = found.get(key), given.get(key)
-                yield from _changes(f'{name}.{key}', *pair)
+                inner = (value.get(key) for value in pair)
+                yield from _changes(f'{name}.{key}', *inner)
     elif found != given:
         yield name, found, given
 
